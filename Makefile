@@ -1,0 +1,115 @@
+# Everything a person or a machine does with this tree. Needs make and Python 3.11+ (with venv and pip), nothing else:
+# the environments are made here, from locks with hashes.
+
+PYTHON ?= python3
+VENV ?= .venv
+VENV_GENERATE ?= .venv-generate
+# Seconds after which `make torture` is given up as hanging.
+TORTURE_SECONDS ?= 1800
+# Further arguments for pytest (test, torture) or the benchmarks (bench): make test ARGS='tests/unit -k deadline'
+ARGS ?=
+
+BIN := $(VENV)/bin
+INSTALL := sh scripts/install.sh
+MEMBERS := generated/python client server
+MEMBER_FILES := $(MEMBERS:=/pyproject.toml)
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --no-annotate --no-emit-package toolwright-protos $(UPGRADE)
+
+# Trust what the machine trusts: networks with their own certificate authority work unchanged.
+export UV_SYSTEM_CERTS ?= 1
+export TOOLWRIGHT_CONFIG ?= examples/local.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test torture bench check check-style check-types check-imports check-sizes check-locks \
+	check-protos check-generated format proto lock upgrade clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready-dev ## make the environment for all the rest
+
+run: $(VENV)/.ready-run ## start the server on 127.0.0.1:50051, as examples/local.toml says
+	@exec $(BIN)/toolwright serve
+
+test: $(VENV)/.ready-dev ## run every test but the torture
+	@$(BIN)/python -m pytest --ignore=tests/torture -m 'not torture' $(ARGS)
+
+torture: $(VENV)/.ready-dev ## run the long tests: deadlines, leaks, kills
+	@timeout --kill-after=30 $(TORTURE_SECONDS) \
+		$(BIN)/python -m pytest tests/torture --timeout=$(TORTURE_SECONDS) $(ARGS)
+
+bench: $(VENV)/.ready-dev ## compare the server with a bare gRPC echo
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+check: check-style check-types check-imports check-sizes check-locks check-protos check-generated ## run every check but the tests
+
+check-style: $(VENV)/.ready-dev ## lint and formatting
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { echo "formatting differs in the files below; run: make format"; \
+		$(BIN)/ruff format --check; exit 1; }
+
+check-types: $(VENV)/.ready-dev ## pyright, strict
+	@$(BIN)/pyright --warnings
+
+check-imports: $(VENV)/.ready-dev ## who may import whom
+	@$(BIN)/lint-imports --no-cache
+
+check-sizes: $(VENV)/.ready-dev ## length of files and functions, names of modules
+	@$(BIN)/python scripts/check_sizes.py
+
+check-locks: $(VENV)/.ready-dev ## locks have hashes, no addresses, and all that the members ask for
+	@$(BIN)/python scripts/check_locks.py
+
+check-protos: $(VENV)/.ready-dev ## the contract: style, and nothing broken since the last release
+	@$(BIN)/buf lint
+	@$(BIN)/buf format --diff --exit-code
+	@tag=$$(git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null) || tag=; \
+	if [ -n "$$tag" ]; then $(BIN)/buf breaking --against ".git#tag=$$tag"; \
+	else echo "buf breaking: no release tag yet, nothing to compare with"; fi
+
+check-generated: $(VENV_GENERATE)/.ready ## generated code is what protos/ gives
+	@$(VENV_GENERATE)/bin/python scripts/generate_protos.py --check
+
+format: $(VENV)/.ready-dev ## rewrite Python and protos in the house style
+	@$(BIN)/ruff check --quiet --fix-only
+	@$(BIN)/ruff format --quiet
+	@$(BIN)/buf format --write
+
+proto: $(VENV_GENERATE)/.ready ## rewrite generated/ from protos/
+	@$(VENV_GENERATE)/bin/python scripts/generate_protos.py
+
+lock: $(VENV)/.ready-uv ## rewrite requirements/*.txt, changing only what must change
+	@$(LOCK) --group bootstrap -o requirements/bootstrap.txt
+	@$(LOCK) $(MEMBER_FILES) --group build -o requirements/run.txt
+	@$(LOCK) $(MEMBER_FILES) --extra redis --group dev -c requirements/run.txt -o requirements/dev.txt
+	@$(LOCK) --group generate -o requirements/generate.txt
+	@echo "requirements/*.txt are locked"
+
+upgrade: ## as lock, but take the newest of everything
+	@$(MAKE) --no-print-directory lock UPGRADE=--upgrade
+
+clean: ## remove the environments and what tools left behind (keeps .toolwright, the data)
+	@rm -rf $(VENV) $(VENV_GENERATE) .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps below make repeated calls instantaneous; a changed lock or member installs again.
+
+$(VENV)/.ready-uv: requirements/bootstrap.txt scripts/install.sh
+	@$(INSTALL) uv $(PYTHON) $(VENV) requirements/bootstrap.txt
+	@touch $@
+
+$(VENV)/.ready-run: requirements/run.txt $(MEMBER_FILES) $(VENV)/.ready-uv
+	@if [ -e $(VENV)/.ready-dev ]; then $(MAKE) --no-print-directory $(VENV)/.ready-dev; \
+	else $(INSTALL) lock $(VENV) requirements/run.txt && $(INSTALL) members $(VENV) $(MEMBERS); fi
+	@touch $@
+
+$(VENV)/.ready-dev: requirements/dev.txt $(MEMBER_FILES) $(VENV)/.ready-uv
+	@$(INSTALL) lock $(VENV) requirements/dev.txt
+	@$(INSTALL) members $(VENV) $(MEMBERS)
+	@touch $@ $(VENV)/.ready-run
+
+$(VENV_GENERATE)/.ready: requirements/generate.txt $(VENV)/.ready-uv
+	@$(INSTALL) venv $(PYTHON) $(VENV_GENERATE)
+	@UV=$(BIN)/uv $(INSTALL) lock $(VENV_GENERATE) requirements/generate.txt
+	@touch $@
