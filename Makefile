@@ -28,6 +28,7 @@ help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready-dev ## make the environment for all the rest
+	@echo "$(VENV) is ready"
 
 run: $(VENV)/.ready-run ## start the server on 127.0.0.1:50051, as examples/local.toml says
 	@exec $(BIN)/toolwright serve
@@ -99,9 +100,10 @@ $(VENV)/.ready-uv: requirements/bootstrap.txt scripts/install.sh
 	@$(INSTALL) uv $(PYTHON) $(VENV) requirements/bootstrap.txt
 	@touch $@
 
-$(VENV)/.ready-run: requirements/run.txt $(MEMBER_FILES) $(VENV)/.ready-uv
-	@if [ -e $(VENV)/.ready-dev ]; then $(MAKE) --no-print-directory $(VENV)/.ready-dev; \
-	else $(INSTALL) lock $(VENV) requirements/run.txt && $(INSTALL) members $(VENV) $(MEMBERS); fi
+# An environment for development holds what running needs: it is not cut down again.
+$(VENV)/.ready-run: requirements/run.txt $(MEMBER_FILES) $(VENV)/.ready-uv $(wildcard $(VENV)/.ready-dev)
+	@test -e $(VENV)/.ready-dev || $(INSTALL) lock $(VENV) requirements/run.txt
+	@test -e $(VENV)/.ready-dev || $(INSTALL) members $(VENV) $(MEMBERS)
 	@touch $@
 
 $(VENV)/.ready-dev: requirements/dev.txt $(MEMBER_FILES) $(VENV)/.ready-uv

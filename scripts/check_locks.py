@@ -24,6 +24,7 @@ Table = dict[str, Any]
 
 
 def read(path: Path) -> Table:
+    """One TOML file."""
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
@@ -65,6 +66,7 @@ def problems(lock: Path) -> Iterator[str]:
 
 
 def main() -> int:
+    """Prints what breaks the rules; 1 if anything does."""
     locks = [LOCKS / f"{name}.txt" for name in GROUPS_OF]
     found = [problem for lock in locks for problem in problems(lock)]
     for problem in found:

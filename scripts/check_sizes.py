@@ -32,6 +32,7 @@ def problems(path: Path) -> Iterator[str]:
 
 
 def main() -> int:
+    """Prints what breaks the rules; 1 if anything does."""
     files = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
     found = [problem for path in files for problem in problems(path)]
     for problem in found:

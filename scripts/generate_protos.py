@@ -69,6 +69,7 @@ def replace(committed: Path, fresh: Path) -> None:
 
 
 def main() -> int:
+    """Writes, or with --check compares: 1 if the result would differ."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail if the result would differ")
     check: bool = parser.parse_args().check

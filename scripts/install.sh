@@ -62,7 +62,8 @@ install_members() { # FOLDER MEMBER...
         "$uv" pip install --quiet --no-deps --no-build-isolation --python "$folder/bin/python" "$@" && return
         echo "setup: uv failed, trying pip" >&2
     fi
-    PATH="$folder/bin:$PATH" pip_install "$folder" --no-deps --no-build-isolation "$@"
+    # pip builds in the member's folder, where a relative PATH leads nowhere.
+    PATH="$(cd "$folder/bin" && pwd):$PATH" pip_install "$folder" --no-deps --no-build-isolation "$@"
 }
 
 command=$1
