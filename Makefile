@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV_GENERATE ?= .venv-generate
+VENV_FLOOR ?= .venv-floor
 # Seconds after which `make torture` is given up as hanging.
 TORTURE_SECONDS ?= 1800
 # Further arguments for pytest (test, torture) or the benchmarks (bench): make test ARGS='tests/unit -k deadline'
@@ -21,8 +22,8 @@ export UV_SYSTEM_CERTS ?= 1
 export TOOLWRIGHT_CONFIG ?= examples/local.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test torture bench check check-style check-types check-imports check-sizes check-locks \
-	check-protos check-generated format proto lock upgrade clean
+.PHONY: help setup run test torture torture-sample floor bench check check-style check-types check-imports check-sizes \
+	check-locks check-protos check-generated format proto lock upgrade clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +40,12 @@ test: $(VENV)/.ready-dev ## run every test but the torture
 torture: $(VENV)/.ready-dev ## run the long tests: deadlines, leaks, kills
 	@timeout --kill-after=30 $(TORTURE_SECONDS) \
 		$(BIN)/python -m pytest tests/torture --timeout=$(TORTURE_SECONDS) $(ARGS)
+
+torture-sample: ## the same at a tenth of the length (TORTURE_SCALE=0.1)
+	@TORTURE_SCALE=0.1 $(MAKE) --no-print-directory torture TORTURE_SECONDS=600
+
+floor: $(VENV_FLOOR)/.ready ## run the tests on the oldest gRPC and protobuf that users may have
+	@$(VENV_FLOOR)/bin/python -m pytest --ignore=tests/torture --ignore=tests/packaging -m 'not torture' $(ARGS)
 
 bench: $(VENV)/.ready-dev ## compare the server with a bare gRPC echo
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -84,6 +91,7 @@ lock: $(VENV)/.ready-uv ## rewrite requirements/*.txt, changing only what must c
 	@$(LOCK) --group bootstrap -o requirements/bootstrap.txt
 	@$(LOCK) $(MEMBER_FILES) --group build -o requirements/run.txt
 	@$(LOCK) $(MEMBER_FILES) --extra redis --group dev -c requirements/run.txt -o requirements/dev.txt
+	@$(LOCK) $(MEMBER_FILES) --extra redis --group floor -o requirements/floor.txt
 	@$(LOCK) --group generate -o requirements/generate.txt
 	@echo "requirements/*.txt are locked"
 
@@ -91,7 +99,7 @@ upgrade: ## as lock, but take the newest of everything
 	@$(MAKE) --no-print-directory lock UPGRADE=--upgrade
 
 clean: ## remove the environments and what tools left behind (keeps .toolwright, the data)
-	@rm -rf $(VENV) $(VENV_GENERATE) .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	@rm -rf $(VENV) $(VENV_GENERATE) $(VENV_FLOOR) .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps below make repeated calls instantaneous; a changed lock or member installs again.
@@ -114,4 +122,10 @@ $(VENV)/.ready-dev: requirements/dev.txt $(MEMBER_FILES) $(VENV)/.ready-uv
 $(VENV_GENERATE)/.ready: requirements/generate.txt $(VENV)/.ready-uv
 	@$(INSTALL) venv $(PYTHON) $(VENV_GENERATE)
 	@UV=$(BIN)/uv $(INSTALL) lock $(VENV_GENERATE) requirements/generate.txt
+	@touch $@
+
+$(VENV_FLOOR)/.ready: requirements/floor.txt $(MEMBER_FILES) $(VENV)/.ready-uv
+	@$(INSTALL) venv $(PYTHON) $(VENV_FLOOR)
+	@UV=$(BIN)/uv $(INSTALL) lock $(VENV_FLOOR) requirements/floor.txt
+	@UV=$(BIN)/uv $(INSTALL) members $(VENV_FLOOR) $(MEMBERS)
 	@touch $@

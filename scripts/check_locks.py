@@ -16,7 +16,15 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements"
 MEMBERS = ("server", "client", "generated/python")
-GROUPS_OF = {"bootstrap": ("bootstrap",), "run": ("build",), "dev": ("build", "dev"), "generate": ("generate",)}
+GROUPS_OF = {
+    "bootstrap": ("bootstrap",),
+    "run": ("build",),
+    "dev": ("build", "dev"),
+    "floor": ("build", "dev", "floor"),
+    "generate": ("generate",),
+}
+WITH_MEMBERS = {"run", "dev", "floor"}
+WITH_EXTRAS = {"dev", "floor"}
 ADDRESS = re.compile(r"://|\s@\s|^-|file:|\b[\w.-]+\.(?:com|org|io|net|dev|internal|local)\b", re.MULTILINE)
 PINNED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(?P<version>[^\s;\\]+)")
 
@@ -34,14 +42,14 @@ def entries(lock: Path) -> list[str]:
 
 
 def declared(lock_name: str) -> list[Requirement]:
-    """What must be in this lock: the groups of the workspace, and for run and dev what the members declare."""
+    """What must be in this lock: the groups of the workspace, and what the members declare."""
     groups = cast("dict[str, list[str | Table]]", read(ROOT / "pyproject.toml")["dependency-groups"])
     wanted = [text for group in GROUPS_OF[lock_name] for text in groups[group] if isinstance(text, str)]
-    if lock_name in {"run", "dev"}:
+    if lock_name in WITH_MEMBERS:
         for member in MEMBERS:
             project = cast("Table", read(ROOT / member / "pyproject.toml")["project"])
             wanted += cast("list[str]", project["dependencies"])
-            if lock_name == "dev":
+            if lock_name in WITH_EXTRAS:
                 extras = cast("dict[str, list[str]]", project.get("optional-dependencies", {}))
                 wanted += [text for extra in extras.values() for text in extra]
     requirements = [Requirement(text) for text in wanted]
