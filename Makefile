@@ -19,7 +19,6 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 # Trust what the machine trusts: networks with their own certificate authority work unchanged.
 export UV_SYSTEM_CERTS ?= 1
-export TOOLWRIGHT_CONFIG ?= examples/local.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test torture torture-sample floor bench check check-style check-types check-imports check-sizes \
@@ -31,6 +30,7 @@ help: ## list these commands
 setup: $(VENV)/.ready-dev ## make the environment for all the rest
 	@echo "$(VENV) is ready"
 
+run: export TOOLWRIGHT_CONFIG ?= examples/local.toml
 run: $(VENV)/.ready-run ## start the server on 127.0.0.1:50051, as examples/local.toml says
 	@exec $(BIN)/toolwright serve
 
@@ -58,10 +58,10 @@ check-style: $(VENV)/.ready-dev ## lint and formatting
 		$(BIN)/ruff format --check; exit 1; }
 
 check-types: $(VENV)/.ready-dev ## pyright, strict
-	@$(BIN)/pyright --warnings
+	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --warnings
 
 check-imports: $(VENV)/.ready-dev ## who may import whom
-	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/lint-imports --no-cache --no-logo
 
 check-sizes: $(VENV)/.ready-dev ## length of files and functions, names of modules
 	@$(BIN)/python scripts/check_sizes.py

@@ -13,7 +13,7 @@ from typing import Any, cast
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements"
 MEMBERS = ("server", "client", "generated/python")
 GROUPS_OF = {
