@@ -1,0 +1,1 @@
+"""Calls Toolwright tools, async and blocking."""
