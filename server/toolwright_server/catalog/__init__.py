@@ -1,0 +1,1 @@
+"""Which tools exist: their description, schemas and the functions behind them."""

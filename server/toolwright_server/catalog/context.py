@@ -1,0 +1,112 @@
+"""What a tool may ask of the call in which it runs. The implementations live in the backends."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from toolwright_server.identity import Caller
+
+
+class ToolContext(Protocol):
+    """Reports and facts of one call. A parameter annotated with it (or with one of the two below) is filled in."""
+
+    @property
+    def execution_id(self) -> str:
+        """Id of the execution, a UUIDv7."""
+        ...
+
+    @property
+    def task_id(self) -> str:
+        """Id of the task: the root of the tree that the execution belongs to."""
+        ...
+
+    @property
+    def caller(self) -> Caller:
+        """Tenant, principal and user of the call."""
+        ...
+
+    @property
+    def deadline(self) -> datetime:
+        """When the call's time is up (UTC)."""
+        ...
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left before the deadline; 0 when it has passed."""
+        ...
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the call has been told to stop."""
+        ...
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Report how far the tool is, in units of its own. Never waits for a reader."""
+        ...
+
+    def output(self, chunk: str | bytes, channel: str = "output") -> None:
+        """Send a piece of output. Never waits for a reader. All of it together is limited."""
+        ...
+
+    def log(self, level: str, text: str) -> None:
+        """Send a log line; `level` is `debug`, `info`, `warning` or `error`."""
+        ...
+
+
+class AsyncToolContext(ToolContext, Protocol):
+    """The context of an async tool."""
+
+    async def call(self, tool: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """Call another tool inside this call's deadline and return its value.
+
+        Raises `ToolCallError` when it was refused or failed.
+        """
+        ...
+
+
+class SyncToolContext(ToolContext, Protocol):
+    """The context of a synchronous tool, in a worker process or a thread."""
+
+    def call(self, tool: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """As in `AsyncToolContext`, but blocking."""
+        ...
+
+
+class ToolError(Exception):
+    """Raised by a tool to fail with words of its own: they reach the caller, unlike other exceptions' text.
+
+    `reason` is the tool's own machine-readable reason (`EMAIL_TAKEN`), sent as metadata `tool_reason`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "",
+        user_message: str = "",
+        suggested_action: str = "",
+        retryable: bool = False,
+        retry_delay: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+        self.user_message = user_message
+        self.suggested_action = suggested_action
+        self.retryable = retryable
+        self.retry_delay = retry_delay
+        self.metadata = dict(metadata or {})
+
+
+class ToolCallError(Exception):
+    """A nested call was refused or failed: `reason`, `message`, `retryable` and `metadata` as in ExecutionError."""
+
+    def __init__(
+        self, reason: str, message: str, *, retryable: bool = False, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+        self.retryable = retryable
+        self.metadata = dict(metadata or {})

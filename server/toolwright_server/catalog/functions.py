@@ -1,0 +1,179 @@
+"""Turns typed Python functions into tools: the `tool` decorator, and `Toolkit`, a named set of them.
+
+Never imports what runs them.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
+
+import pydantic
+
+from toolwright_server.catalog.model import CATEGORY, NAME, NAME_LIMIT, VERSION, DeclarationError, Effect, Runs, Tool
+from toolwright_server.catalog.signature import Signature
+from toolwright_server.errors import SettingsError
+
+F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", bound="ToolkitSettings")
+
+MARK = "__toolwright_tool__"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionTarget:
+    """What the backends need to run a function: itself and how it is called. `module` is where it was declared."""
+
+    function: Callable[..., Any]
+    signature: Signature
+    module: str
+
+
+def tool(
+    name: str | None = None,
+    *,
+    version: str = "1",
+    category: str | None = None,
+    effect: Effect = Effect.SIDE_EFFECT,
+    timeout_seconds: float | None = None,
+    display_name: str = "",
+    description: str | None = None,
+    runs: Runs | None = None,
+    memory_limit_bytes: int | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> Callable[[F], F]:
+    """Declare a function as a tool; the function itself stays as it is.
+
+    `name` defaults to `<category or module>.<function>`; `category` to the name's first part. Async functions run on the
+    event loop, the others in killable worker processes unless `runs=Runs.THREAD` (which cannot be stopped).
+    `timeout_seconds` absent: the category's. `memory_limit_bytes` holds for worker processes. Raises DeclarationError.
+    """
+
+    def declare(function: F) -> F:
+        full = name or f"{category or function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
+        where = f"tool {full!r} ({function.__module__}.{function.__qualname__})"
+        try:
+            signature = Signature(function)
+        except (DeclarationError, pydantic.errors.PydanticUserError, NameError, TypeError, ValueError) as error:
+            raise DeclarationError(f"{where}: {error}") from error
+        declared = Tool(
+            name=full,
+            version=version,
+            description=signature.description if description is None else description,
+            category=category or full.split(".", 1)[0],
+            effect=effect,
+            runs=_runs(function, runs, where),
+            input_schema=signature.input_schema,
+            output_schema=signature.output_schema,
+            target=FunctionTarget(function, signature, function.__module__),
+            display_name=display_name,
+            timeout_seconds=timeout_seconds,
+            memory_limit_bytes=memory_limit_bytes,
+            labels=labels or {},
+        )
+        check(declared, where)
+        setattr(function, MARK, declared)
+        return function
+
+    return declare
+
+
+def check(declared: Tool, where: str) -> None:
+    """Refuse, by name, a tool whose name, version, category or limits cannot be right."""
+    if not NAME.fullmatch(declared.name) or len(declared.name) > NAME_LIMIT:
+        raise DeclarationError(f"{where}: the name must be dotted lower-case words, at most {NAME_LIMIT} characters")
+    if not VERSION.fullmatch(declared.version):
+        raise DeclarationError(f"{where}: version {declared.version!r} must look like 1, 1.2 or 1.2.3")
+    if not CATEGORY.fullmatch(declared.category):
+        raise DeclarationError(f"{where}: category {declared.category!r} must be one lower-case word")
+    if declared.timeout_seconds is not None and not 0 < declared.timeout_seconds < float("inf"):
+        raise DeclarationError(f"{where}: timeout_seconds {declared.timeout_seconds} must be positive")
+    if declared.memory_limit_bytes is not None and declared.memory_limit_bytes < 1:
+        raise DeclarationError(f"{where}: memory_limit_bytes {declared.memory_limit_bytes} must be positive")
+    if declared.memory_limit_bytes is not None and declared.runs is not Runs.PROCESS:
+        raise DeclarationError(f"{where}: memory_limit_bytes holds in worker processes only; the tool runs elsewhere")
+
+
+def _runs(function: Callable[..., Any], asked: Runs | None, where: str) -> Runs:
+    if inspect.iscoroutinefunction(function):
+        if asked not in (None, Runs.LOOP):
+            raise DeclarationError(f"{where}: an async function runs on the event loop; leave `runs` out")
+        return Runs.LOOP
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise DeclarationError(f"{where}: a generator cannot be a tool; send chunks with context.output")
+    if asked is Runs.LOOP:
+        raise DeclarationError(f"{where}: only an async function can run on the event loop")
+    return asked or Runs.PROCESS
+
+
+def declared_tool(value: object) -> Tool | None:
+    """The tool that `value` was declared as, if any."""
+    found = getattr(value, MARK, None)
+    return found if isinstance(found, Tool) else None
+
+
+class ToolkitSettings(pydantic.BaseModel):
+    """Base of a toolkit's settings; unknown keys are errors."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Toolkit(Generic[S]):
+    """A named set of tools with settings of its own (`[toolkit.<name>]`), found through the entry points
+    `toolwright.toolkits`. Its module is imported in the server and in the fork server, and configured in both.
+    """
+
+    @overload
+    def __init__(self: "Toolkit[ToolkitSettings]", name: str, *, loopback_only: bool = False) -> None: ...
+    @overload
+    def __init__(self, name: str, *, settings: type[S], loopback_only: bool = False) -> None: ...
+    def __init__(self, name: str, *, settings: type[Any] = ToolkitSettings, loopback_only: bool = False) -> None:
+        if not CATEGORY.fullmatch(name):
+            raise DeclarationError(f"toolkit {name!r}: the name must be one lower-case word")
+        self.name = name
+        # Loaded only when the server listens on loopback, unless named by the operator.
+        self.loopback_only = loopback_only
+        self.tools: list[Tool] = []
+        self._model = settings
+        self._settings: S | None = None
+        self._data_dir: Path | None = None
+
+    def tool(self, name: str, **options: Any) -> Callable[[F], F]:
+        """As the `tool` decorator; the name is put behind the toolkit's (`contact.create` → `crm.contact.create`)."""
+        options.setdefault("category", self.name)
+        decorate = tool(f"{self.name}.{name}", **options)
+
+        def declare(function: F) -> F:
+            decorated = decorate(function)
+            declared = declared_tool(decorated)
+            assert declared is not None
+            self.tools.append(declared)
+            return decorated
+
+        return declare
+
+    def configure(self, values: Mapping[str, Any], data_dir: Path) -> None:
+        """Check and take the settings; `data_dir` is the server's. Raises SettingsError naming the key."""
+        try:
+            self._settings = self._model.model_validate(dict(values))
+        except pydantic.ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise SettingsError(f"[toolkit.{self.name}] {key}: {first['msg']}") from None
+        self._data_dir = data_dir
+
+    @property
+    def settings(self) -> S:
+        """The settings; the defaults until `configure` was called."""
+        if self._settings is None:
+            self._settings = self._model.model_validate({})
+        assert self._settings is not None
+        return self._settings
+
+    @property
+    def data_dir(self) -> Path:
+        """A folder of the toolkit's own inside the server's data directory; made when first asked for."""
+        folder = (self._data_dir or Path(".toolwright")) / "toolkits" / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder

@@ -1,0 +1,122 @@
+"""Reads a typed Python function: its arguments' and result's JSON Schemas, and how to call it with JSON.
+
+Never runs the function.
+"""
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, get_args, get_origin
+
+import griffe
+import pydantic
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from toolwright_server.catalog.context import AsyncToolContext, SyncToolContext, ToolContext
+from toolwright_server.catalog.model import DeclarationError
+from toolwright_server.catalog.schema import Schema
+
+_CONTEXTS = (ToolContext, AsyncToolContext, SyncToolContext)
+# Types whose JSON form is the value itself: no conversion is needed before the function is called.
+_PLAIN = (str, int, bool, float, type(None), Any, object)
+
+
+class Signature:
+    """What was read: schemas, the name of the context parameter, and `bind`, which turns JSON into keyword arguments."""
+
+    __slots__ = ("_adapter", "_open", "context", "description", "input_schema", "output_schema", "result")
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        hints = typing.get_type_hints(function, include_extras=True)
+        docs = griffe.Docstring(inspect.getdoc(function) or "").parse("auto", warnings=False)
+        self.description = _description(docs)
+        parameters = inspect.signature(function).parameters
+        self.context = next((name for name, hint in hints.items() if hint in _CONTEXTS), None)
+        named = [p for name, p in parameters.items() if name != self.context]
+        self._open = any(p.kind is p.VAR_KEYWORD for p in named)
+        fields = _fields(named, hints, _parameter_docs(docs))
+        model = pydantic.create_model(
+            "Arguments", __config__=pydantic.ConfigDict(extra="allow" if self._open else "forbid"), **fields
+        )
+        self.input_schema = Schema(_untitled(model.model_json_schema()))
+        plain = all(_is_plain(hints[p.name]) for p in named if p.name in hints)
+        self._adapter = None if plain else model
+        self.result = _result_adapter(hints.get("return", Any))
+        self.output_schema = None if self.result is None else Schema(_untitled(_output_schema(self.result)))
+
+    def bind(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Keyword arguments of the Python types that the function declares, from arguments that passed the schema.
+
+        Raises pydantic.ValidationError where Python's type is stricter than the schema.
+        """
+        if self._adapter is None:
+            return dict(arguments)
+        bound = self._adapter.model_validate(arguments)
+        return {name: getattr(bound, name) for name in bound.model_fields_set}  # open models: the extras as well
+
+
+def _description(docs: list[Any]) -> str:
+    return next(
+        (str(section.value).strip() for section in docs if section.kind is griffe.DocstringSectionKind.text), ""
+    )
+
+
+def _parameter_docs(docs: list[Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for section in docs:
+        if section.kind is griffe.DocstringSectionKind.parameters:
+            found.update({p.name: " ".join(p.description.split()) for p in section.value})
+    return found
+
+
+def _fields(parameters: list[inspect.Parameter], hints: dict[str, Any], docs: dict[str, str]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
+            raise DeclarationError(f"parameter {parameter.name!r} cannot be passed by name")
+        if parameter.name not in hints:
+            raise DeclarationError(f"parameter {parameter.name!r} has no type annotation")
+        default = PydanticUndefined if parameter.default is parameter.empty else parameter.default
+        fields[parameter.name] = (hints[parameter.name], _field(default, docs.get(parameter.name)))
+    return fields
+
+
+def _field(default: Any, description: str | None) -> FieldInfo:
+    info: FieldInfo = pydantic.Field(default=default, description=description)
+    return info
+
+
+def _is_plain(hint: Any) -> bool:
+    if get_origin(hint) is Annotated:
+        # Constraints are checked by the schema.
+        return _is_plain(get_args(hint)[0])
+    if get_origin(hint) in (list, dict, typing.Union, typing.Literal, getattr(typing, "UnionType", type(int | str))):
+        return get_origin(hint) is typing.Literal or all(_is_plain(part) for part in get_args(hint))
+    return hint in _PLAIN or hint in (list, dict)
+
+
+def _result_adapter(hint: Any) -> pydantic.TypeAdapter[Any] | None:
+    return None if hint is Any or hint is object else pydantic.TypeAdapter(hint)
+
+
+def _output_schema(adapter: pydantic.TypeAdapter[Any]) -> dict[str, Any]:
+    return adapter.json_schema(mode="serialization")
+
+
+def _untitled(schema: Any) -> Any:
+    """The schema without pydantic's titles, which repeat names and cost a model tokens."""
+    if isinstance(schema, dict):
+        document = typing.cast(dict[str, Any], schema)
+        return {
+            key: {name: _untitled(part) for name, part in value.items()}
+            if key in ("properties", "$defs")
+            else _untitled(value)
+            for key, value in document.items()
+            if not (key == "title" and isinstance(value, str))
+        }
+    if isinstance(schema, list):
+        return [_untitled(part) for part in typing.cast(list[Any], schema)]
+    return schema

@@ -1,0 +1,193 @@
+"""The one table of what can go wrong: reason → gRPC code, words for people, advice for models.
+
+Every refusal and failure in the server is a `ToolwrightError` or a `Failure` with one of these
+reasons. Nothing here knows gRPC: `rpc/status.py` turns an error into a status.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+
+
+class Code(IntEnum):
+    """The codes of google.rpc.Code, by number."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a reason means to programs (code, retryable), people (user_message) and models (suggested_action)."""
+
+    code: Code
+    user_message: str
+    suggested_action: str
+    retryable: bool = False
+
+
+class Reason(Enum):
+    """Why a call failed. The name is the machine-readable reason; the value says what follows from it."""
+
+    TOOL_NOT_FOUND = Meaning(
+        Code.NOT_FOUND, "This tool does not exist.", "Call ListTools and use one of the names it returns."
+    )
+    RESOURCE_NOT_FOUND = Meaning(
+        Code.NOT_FOUND, "There is no such entry.", "Check the id; do not try again with the same one."
+    )
+    INVALID_STATE = Meaning(
+        Code.FAILED_PRECONDITION, "This cannot be done now.", "Read the current state first, then decide anew."
+    )
+    INVALID_ARGUMENTS = Meaning(
+        Code.INVALID_ARGUMENT, "The request was not understood.", "Correct the fields that are named and call again."
+    )
+    CONCURRENCY_LIMITED = Meaning(
+        Code.RESOURCE_EXHAUSTED,
+        "Too many calls are running at the moment.",
+        "Wait for the retry delay, then call again.",
+        retryable=True,
+    )
+    PAYLOAD_TOO_LARGE = Meaning(
+        Code.RESOURCE_EXHAUSTED, "The request is too large.", "Send less in one call; do not try again unchanged."
+    )
+    TOOL_TIMEOUT = Meaning(
+        Code.DEADLINE_EXCEEDED,
+        "The tool took too long and was stopped.",
+        "Ask for less in one call, or give the call a longer timeout; do not repeat it blindly.",
+    )
+    CLIENT_DEADLINE = Meaning(
+        Code.DEADLINE_EXCEEDED,
+        "The time given for this call was used up.",
+        "Call with a longer deadline; do not repeat the call blindly.",
+    )
+    UPSTREAM_UNAVAILABLE = Meaning(
+        Code.UNAVAILABLE,
+        "The tool cannot be reached at the moment.",
+        "Wait for the retry delay, then call again.",
+        retryable=True,
+    )
+    SERVER_DRAINING = Meaning(
+        Code.UNAVAILABLE,
+        "The server is shutting down.",
+        "Call again at once; another server will answer.",
+        retryable=True,
+    )
+    EVENTS_EXPIRED = Meaning(
+        Code.OUT_OF_RANGE,
+        "The earlier events are no longer kept.",
+        "Attach again after the sequence number before the first one that is kept.",
+    )
+    SLOW_CONSUMER = Meaning(
+        Code.ABORTED,
+        "The events were read too slowly.",
+        "Attach again with WaitExecution after the last sequence number that was seen.",
+        retryable=True,
+    )
+    CANCELLED = Meaning(Code.CANCELLED, "The call was cancelled.", "Do nothing, or make the call anew if still wanted.")
+    TOOL_FAILED = Meaning(
+        Code.UNKNOWN, "The tool could not do this.", "Read the error, change the call or use another tool."
+    )
+    TOOL_CRASHED = Meaning(
+        Code.INTERNAL, "The tool broke down.", "Do not repeat the call unchanged; use another tool or report it."
+    )
+    MEMORY_LIMIT = Meaning(Code.RESOURCE_EXHAUSTED, "The tool needed too much memory.", "Ask for less in one call.")
+    OUTPUT_LIMIT = Meaning(
+        Code.RESOURCE_EXHAUSTED, "The tool's answer was too large.", "Ask for less, or for one page at a time."
+    )
+    OUTPUT_INVALID = Meaning(
+        Code.INTERNAL, "The tool's answer was not valid.", "Do not repeat the call unchanged; report the tool."
+    )
+    INTERNAL = Meaning(Code.INTERNAL, "Something went wrong on our side.", "Report the trace id to the operator.")
+
+    @property
+    def code(self) -> Code:
+        """The gRPC code that the reason stands for."""
+        return self.value.code
+
+
+# Reasons of tools that ran and failed: answered in-band, with status OK.
+IN_BAND = frozenset(
+    {Reason.TOOL_FAILED, Reason.TOOL_CRASHED, Reason.MEMORY_LIMIT, Reason.OUTPUT_LIMIT, Reason.OUTPUT_INVALID}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that is wrong with a request: where (`tags[2]`; empty for the whole) and what, in words."""
+
+    field: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong, as it is kept in a record and sent to clients. `message` never holds exception text.
+
+    Empty `user_message` and `suggested_action` mean the reason's own. `retry_delay` is in seconds.
+    """
+
+    reason: Reason
+    message: str
+    user_message: str = ""
+    suggested_action: str = ""
+    retryable: bool | None = None
+    retry_delay: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    violations: Sequence[Violation] = ()
+
+    def words(self) -> tuple[str, str]:
+        """`(user_message, suggested_action)`, the reason's own where the failure brings none."""
+        meaning = self.reason.value
+        return self.user_message or meaning.user_message, self.suggested_action or meaning.suggested_action
+
+    def may_retry(self) -> bool:
+        """Whether the same call may succeed later."""
+        return self.reason.value.retryable if self.retryable is None else self.retryable
+
+
+class ToolwrightError(Exception):
+    """A call that failed: becomes a gRPC status with google.rpc details."""
+
+    def __init__(
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        retry_delay: float | None = None,
+        violations: Sequence[Violation] = (),
+    ) -> None:
+        super().__init__(message)
+        self.failure = Failure(reason, message, metadata=metadata or {}, retry_delay=retry_delay, violations=violations)
+
+    @classmethod
+    def of(cls, failure: Failure) -> "ToolwrightError":
+        """The error that carries an existing failure."""
+        error = cls(failure.reason, failure.message)
+        error.failure = failure
+        return error
+
+
+def invalid(field_name: str, description: str) -> ToolwrightError:
+    """INVALID_ARGUMENTS for one field of a request."""
+    message = f"{field_name}: {description}" if field_name else description
+    return ToolwrightError(Reason.INVALID_ARGUMENTS, message, violations=(Violation(field_name, description),))
+
+
+class SettingsError(Exception):
+    """A configuration that cannot be right; the text says what to change."""

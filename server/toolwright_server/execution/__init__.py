@@ -1,0 +1,1 @@
+"""One call: resolved, recorded, attempted inside one deadline, settled."""

@@ -1,0 +1,82 @@
+"""The one time budget of a call. Queueing, attempts and nested calls all draw on it; it can be paused."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from enum import Enum
+
+# Our error must arrive before the client's own bare one: C-core clients overstate their deadline by up to 3.93 %.
+MARGIN_RATIO = 0.04
+MARGIN_SECONDS = 0.020
+
+
+class DeadlineSource(Enum):
+    """Which limit was the shortest."""
+
+    CLIENT = "CLIENT"
+    REQUEST = "REQUEST"
+    TOOL = "TOOL"
+    CATEGORY = "CATEGORY"
+    SERVER = "SERVER"
+
+
+def client_budget(remaining: float) -> float:
+    """Seconds that we may use of the `remaining` seconds that the client gave; not positive when there are none."""
+    return remaining - (MARGIN_RATIO * remaining + MARGIN_SECONDS)
+
+
+class Deadline:
+    """An instant on the monotonic clock, what set it, and the limit in seconds that it came from."""
+
+    __slots__ = ("_callback", "_paused", "_timer", "at", "limit_seconds", "source")
+
+    def __init__(self, at: float, source: DeadlineSource, limit_seconds: float) -> None:
+        self.at = at
+        self.source = source
+        self.limit_seconds = limit_seconds
+        self._paused: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._callback: Callable[[], None] | None = None
+
+    @classmethod
+    def shortest(cls, now: float, *limits: tuple[float | None, DeadlineSource]) -> "Deadline":
+        """The shortest of the limits (seconds from now; None: no limit). At least one must be given."""
+        seconds, source = min(
+            ((limit, source) for limit, source in limits if limit is not None), key=lambda pair: pair[0]
+        )
+        return cls(now + seconds, source, seconds)
+
+    def remaining(self) -> float:
+        """Seconds left, never negative; stands still while paused."""
+        left = self.at - (time.monotonic() if self._paused is None else self._paused)
+        return left if left > 0 else 0.0
+
+    def arm(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, on the running loop, when the time is up."""
+        self._callback = callback
+        if self._paused is None:
+            self._timer = asyncio.get_running_loop().call_later(self.remaining(), callback)
+
+    def disarm(self) -> None:
+        """Forget the callback."""
+        self._callback = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def pause(self) -> None:
+        """Stop the clock until `resume`; twice is once."""
+        if self._paused is None:
+            self._paused = time.monotonic()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def resume(self) -> None:
+        """Let the clock run again: the deadline moves by the length of the pause."""
+        if self._paused is None:
+            return
+        self.at += time.monotonic() - self._paused
+        self._paused = None
+        if self._callback is not None:
+            self.arm(self._callback)

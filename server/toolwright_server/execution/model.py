@@ -1,0 +1,118 @@
+"""Invocation and Execution: what was asked and what became of it, with the one table of allowed transitions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from toolwright_server.errors import Failure
+from toolwright_server.execution.deadline import DeadlineSource
+from toolwright_server.identity import Caller
+from toolwright_server.telemetry.tracing import CallTrace
+
+
+class State(Enum):
+    """Where an execution stands; numbers are those of the contract."""
+
+    QUEUED = 1
+    RUNNING = 2
+    SUCCEEDED = 6
+    FAILED = 7
+    TIMED_OUT = 8
+    CANCELLED = 9
+    REJECTED = 10
+    OUTCOME_UNKNOWN = 11
+
+
+TERMINAL = frozenset(
+    {State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED, State.REJECTED, State.OUTCOME_UNKNOWN}
+)
+
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.RUNNING, State.TIMED_OUT, State.CANCELLED, State.REJECTED, State.FAILED}),
+    State.RUNNING: frozenset({State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED, State.OUTCOME_UNKNOWN}),
+    **{state: frozenset[State]() for state in TERMINAL},
+}
+
+
+class Stopped(Enum):
+    """Whether the work was seen to end; numbers are those of the contract."""
+
+    UNSPECIFIED = 0
+    YES = 1
+    NO = 2
+    UNKNOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One call as it was asked for, before anything was looked up. Times in seconds, instants monotonic."""
+
+    caller: Caller
+    tool: str
+    tool_version: str
+    arguments: dict[str, Any]
+    # The same arguments, canonically encoded (see canonical.py).
+    canonical: bytes
+    # Answer the value as JSON text, as the arguments came.
+    as_json: bool
+    trace: CallTrace
+    # When the call arrived.
+    received: float
+    # What the client's own deadline leaves us, None when it has none.
+    client_budget: float | None = None
+    timeout: float | None = None
+    detach: bool = False
+    request_id: str = ""
+    session_id: str = ""
+    agent_id: str = ""
+    task_id: str = ""
+    parent_execution_id: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    # How many calls of this server stand above this one.
+    depth: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Execution:
+    """What became of a call: the row that stores keep. Wall-clock times in seconds since the epoch."""
+
+    execution_id: str
+    caller: Caller
+    tool: str
+    tool_version: str
+    digest: bytes
+    server_id: str
+    epoch: int
+    trace_id: str
+    create_time: float
+    deadline_time: float
+    deadline_source: DeadlineSource
+    as_json: bool
+    task_id: str
+    parent_execution_id: str
+    request_id: str
+    session_id: str
+    agent_id: str
+    labels: Mapping[str, str]
+    arguments_bytes: int
+    state: State = State.QUEUED
+    start_time: float | None = None
+    end_time: float | None = None
+    attempts: int = 0
+    # JSON text of the value; set if and only if SUCCEEDED.
+    result: bytes | None = None
+    failure: Failure | None = None
+    stopped: Stopped = Stopped.UNSPECIFIED
+    last_sequence: int = 0
+
+    def move(self, to: State) -> None:
+        """Enter another state. Raises ValueError for a move that the table does not allow."""
+        if to not in TRANSITIONS[self.state]:
+            raise ValueError(f"execution {self.execution_id} cannot go from {self.state.name} to {to.name}")
+        self.state = to
+
+    @property
+    def ended(self) -> bool:
+        """Whether the state is terminal."""
+        return self.state in TERMINAL
