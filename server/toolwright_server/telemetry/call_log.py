@@ -1,0 +1,127 @@
+"""One INFO line per call, cheap enough for every call: encoded at once, written in batches by a thread of its own.
+
+Never blocks the caller: when standard error is stuck, lines beyond a bounded buffer are dropped and counted.
+"""
+
+import os
+import threading
+import time
+from typing import Any
+
+import orjson
+
+FLUSH_SECONDS = 0.1
+FLUSH_BYTES = 64 * 1024
+MAX_PENDING_LINES = 20_000
+
+
+class CallLog:
+    """Lines on `descriptor` (standard error unless told otherwise), as JSON or as text."""
+
+    def __init__(self, *, as_json: bool, enabled: bool = True, descriptor: int = 2) -> None:
+        self.enabled = enabled
+        self.dropped = 0
+        """Lines lost because the reader of the log was too slow."""
+        self._descriptor = descriptor
+        self._encode = _json_line if as_json else _text_line
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._second = 0
+        self._stamp = ""
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the writing thread."""
+        if self.enabled and self._thread is None:
+            self._thread = threading.Thread(target=self._write_batches, name="toolwright-call-log", daemon=True)
+            self._thread.start()
+
+    def call(
+        self,
+        *,
+        method: str,
+        tool: str,
+        code: str,
+        reason: str,
+        seconds: float,
+        execution_id: str,
+        trace_id: str,
+        caller: str,
+    ) -> None:
+        """Note one finished call. Empty strings stand for what does not apply."""
+        if not self.enabled:
+            return
+        if len(self._pending) >= MAX_PENDING_LINES:
+            self.dropped += 1
+            return
+        line = self._encode(
+            {
+                "time": self._now(),
+                "level": "info",
+                "message": "call",
+                "method": method,
+                "tool": tool,
+                "code": code,
+                "reason": reason,
+                "seconds": round(seconds, 6),
+                "execution_id": execution_id,
+                "trace_id": trace_id,
+                "caller": caller,
+            }
+        )
+        self._pending.append(line)
+        self._pending_bytes += len(line)
+        if self._pending_bytes >= FLUSH_BYTES:
+            self._pending_bytes = 0
+            self._wake.set()
+
+    def close(self, seconds: float = 1.0) -> None:
+        """Write what is left; gives up after `seconds` when nobody reads."""
+        self._closing = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(seconds)
+            self._thread = None
+
+    def _now(self) -> str:
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._stamp}.{int((now - second) * 1000):03d}Z"
+
+    def _write_batches(self) -> None:
+        while not self._closing:
+            self._wake.wait(FLUSH_SECONDS)
+            self._wake.clear()
+            self._write()
+        self._write()
+
+    def _write(self) -> None:
+        pending = self._pending
+        taken = pending[:]
+        del pending[: len(taken)]
+        rest = memoryview(b"".join(taken))
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except BlockingIOError:
+            self.dropped += len(taken)
+        except OSError:
+            self.enabled = False  # nobody will ever read it: the descriptor is closed
+
+
+def _json_line(fields: dict[str, Any]) -> bytes:
+    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _text_line(fields: dict[str, Any]) -> bytes:
+    outcome = f"{fields['code']} {fields['reason']}".rstrip()
+    method = fields["method"].rpartition("/")[2]
+    took = f"{fields['seconds'] * 1000:.1f} ms"
+    ids = " ".join(f"{name}={fields[name] or '-'}" for name in ("execution_id", "trace_id", "caller"))
+    line = f"{fields['time']} [info] {method} {fields['tool'] or '-'} {outcome} {took} {ids}\n"
+    return line.encode("utf-8", "replace")
