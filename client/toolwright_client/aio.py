@@ -1,0 +1,236 @@
+"""The async client. It reads like the list of what a server can do; how it is done is in the modules that it names."""
+# ruff: noqa: ASYNC109 - the time goes to gRPC, which tells the server; asyncio.timeout would only stop waiting
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from types import TracebackType
+from typing import Self, Unpack
+
+import grpc
+
+from toolwright.v1 import tool_catalog_pb2, tool_execution_pb2
+from toolwright_client import wire
+from toolwright_client.calls import Caller
+from toolwright_client.connection import Connection, Tls
+from toolwright_client.deadline import Budget, surrounding_deadline
+from toolwright_client.errors import ConnectionLost, ToolwrightError
+from toolwright_client.handles import ExecutionHandle
+from toolwright_client.lookup import Lookup
+from toolwright_client.model import Effect, Execution, Tool, Validation
+from toolwright_client.options import Arguments, CallOptions, encoded, tool_call
+from toolwright_client.result import Result
+from toolwright_client.retries import RetryPolicy
+from toolwright_client.streams import EventStream, Opening
+
+PAGE_SIZE = 1000
+FAREWELL_SECONDS = 2.0
+
+
+class AsyncClient:
+    """Calls the tools of one server. It connects when it is first used, and belongs to the event loop that used it.
+
+    `timeout` is the default for one call, in seconds, all its tries included. `metadata` goes with every rpc.
+    Every method raises ToolwrightError.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        tls: Tls | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        timeout: float = 60.0,
+        metadata: Mapping[str, str] | None = None,
+        retries: RetryPolicy | None = None,
+        channel_options: Sequence[tuple[str, str | int]] = (),
+    ) -> None:
+        policy = retries or RetryPolicy()
+        credentials = tls.credentials() if tls is not None else credentials
+        self.target = target
+        self._timeout = timeout
+        self._connection = Connection(target, credentials, policy, channel_options)
+        self._caller = Caller(self._connection, policy, metadata or {})
+        self._lookup = Lookup(self._caller)
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    async def execute(
+        self,
+        tool: str,
+        arguments: Arguments | None = None,
+        *,
+        raise_on_failure: bool = True,
+        **options: Unpack[CallOptions],
+    ) -> Result:
+        """Runs one tool and answers when it has ended.
+
+        A tool that ran and failed raises ToolFailed, or with `raise_on_failure=False` comes back as a Result whose
+        `value` raises it. A call that failed raises in any case. Cancelling the task that waits stops the tool.
+        """
+        budget = self._budget(options.get("timeout"))
+        opening = await self._opening(tool, arguments, options, budget)
+        try:
+            result = Result(await self._executed(opening, budget))
+        except asyncio.CancelledError:
+            if opening.stop_when_closed:
+                self._stop(opening.call.request_id if opening.call else "")
+            raise
+        return result.or_raise() if raise_on_failure else result
+
+    async def _executed(self, opening: Opening, budget: Budget) -> Execution:
+        """The execution of a call that has ended, looked up where the answer was lost."""
+        call = opening.call
+        assert call is not None
+        effect = partial(self._lookup.effect, call.tool, call.tool_version, budget)
+        try:
+            answer = await self._caller.unary(
+                self._connection.open().executions.Execute,
+                tool_execution_pb2.ExecuteRequest(call=call),
+                budget,
+                effect,
+                request_id=call.request_id,
+                metadata=opening.metadata,
+            )
+        except ConnectionLost as error:
+            known = await effect()
+            if known is not None and known.repeatable:
+                raise
+            found = await self._lookup.lost(error, budget)
+            return found if found.state.terminal else await self._ended(found.execution_id, budget)
+        return wire.execution(answer.execution)
+
+    def stream(self, tool: str, arguments: Arguments | None = None, **options: Unpack[CallOptions]) -> EventStream:
+        """Runs one tool and streams what happens; the stream's `result()` is what `execute` would answer."""
+        budget = self._budget(options.get("timeout"))
+        opening = partial(self._opening, tool, arguments, options, budget)
+        return EventStream(self._caller, self._lookup, budget, opening, self._stop)
+
+    async def start(
+        self, tool: str, arguments: Arguments | None = None, **options: Unpack[CallOptions]
+    ) -> ExecutionHandle:
+        """Starts one tool, detached from the caller, and answers as soon as it was accepted."""
+        options["detach"] = True
+        async with self.stream(tool, arguments, **options) as events:
+            first = await anext(events)
+        return self.handle(first.execution_id)
+
+    def handle(self, execution_id: str) -> ExecutionHandle:
+        """A hold on an execution that somebody started. Asks the server nothing."""
+        return ExecutionHandle(self, execution_id)
+
+    def follow(self, execution_id: str, *, after_sequence: int = 0, timeout: float | None = None) -> EventStream:
+        """The events of an execution after the one with this number; -1: those from now on.
+
+        Without `timeout` as long as the execution takes. Closing the stream leaves the execution alone.
+        """
+        opening = Opening(execution_id=execution_id, after_sequence=after_sequence)
+
+        async def known() -> Opening:
+            return opening
+
+        return EventStream(self._caller, self._lookup, Budget.of(timeout), known, self._stop)
+
+    async def wait(self, execution_id: str, *, timeout: float | None = None) -> Execution:
+        """The execution when it has ended, whatever the outcome; without `timeout` as long as it takes."""
+        return await self._ended(execution_id, Budget.of(timeout))
+
+    async def _ended(self, execution_id: str, budget: Budget) -> Execution:
+        opening = Opening(execution_id=execution_id, after_sequence=-1)
+
+        async def known() -> Opening:
+            return opening
+
+        async with EventStream(self._caller, self._lookup, budget, known, self._stop) as events:
+            result = await events.result(raise_on_failure=False)
+        return result.execution
+
+    async def get(self, execution_id: str, *, timeout: float | None = None) -> Execution:
+        """One execution as it is now, whatever its outcome. Raises ExecutionNotFound."""
+        return await self._lookup.by_id(execution_id, self._budget(timeout))
+
+    async def find(self, request_id: str, *, timeout: float | None = None) -> Execution:
+        """The newest execution that came of a call with this request id. Raises ExecutionNotFound."""
+        return await self._lookup.by_request(request_id, self._budget(timeout))
+
+    async def list(self, where: str = "", *, limit: int = 100, timeout: float | None = None) -> tuple[Execution, ...]:
+        """The newest executions, at most `limit`, without their values; `where` as in `state = "FAILED"`."""
+        budget = self._budget(timeout)
+        found: tuple[Execution, ...] = ()
+        request = tool_execution_pb2.ListExecutionsRequest(filter=where)
+        while True:
+            request.page_size = min(limit - len(found), PAGE_SIZE)
+            answer = await self._caller.unary(self._connection.open().executions.ListExecutions, request, budget)
+            found += tuple(wire.execution(each) for each in answer.executions)
+            request.page_token = answer.next_page_token
+            if not request.page_token or len(found) >= limit:
+                return found
+
+    async def cancel(self, execution_id: str, *, timeout: float | None = None) -> Execution:
+        """Asks an execution to stop, and answers how it stands. Raises ExecutionNotFound."""
+        return await self._lookup.cancel(execution_id, self._budget(timeout))
+
+    async def tools(self, where: str = "", *, timeout: float | None = None) -> tuple[Tool, ...]:
+        """The newest version of every tool, by name; `where` as in `category = "crm"`."""
+        budget = self._budget(timeout)
+        found: tuple[Tool, ...] = ()
+        request = tool_catalog_pb2.ListToolsRequest(filter=where, page_size=PAGE_SIZE)
+        while True:
+            answer = await self._caller.unary(self._connection.open().catalog.ListTools, request, budget)
+            found += tuple(wire.tool(each) for each in answer.tools)
+            request.page_token = answer.next_page_token
+            if not request.page_token:
+                return found
+
+    async def tool(self, name: str, *, version: str = "", timeout: float | None = None) -> Tool:
+        """One tool. Raises ToolNotFound."""
+        return await self._lookup.tool(name, version, self._budget(timeout))
+
+    async def validate(
+        self, tool: str, arguments: Arguments | None = None, *, version: str = "", timeout: float | None = None
+    ) -> Validation:
+        """Whether the tool would accept the arguments, without running it."""
+        request = tool_catalog_pb2.ValidateArgumentsRequest(
+            tool=tool, tool_version=version, arguments_json=encoded(arguments)
+        )
+        rpc = self._connection.open().catalog.ValidateArguments
+        answer = await self._caller.unary(rpc, request, self._budget(timeout))
+        return Validation(answer.valid, tuple(wire.violation(each) for each in answer.violations))
+
+    async def aclose(self) -> None:
+        """Ends what is in flight and closes the connection."""
+        if self._stopping:
+            await asyncio.wait(self._stopping, timeout=FAREWELL_SECONDS)
+        await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _budget(self, timeout: float | None) -> Budget:
+        return Budget.of(self._timeout if timeout is None else timeout)
+
+    async def _opening(self, tool: str, arguments: Arguments | None, options: CallOptions, budget: Budget) -> Opening:
+        """The call as it is sent. One that may be looked up later is detached when losing it would be costly."""
+        call = tool_call(tool, arguments, options)
+        stop = False
+        if options.get("detach") is None and options.get("request_id") and surrounding_deadline() is None:
+            effect = await self._lookup.effect(tool, call.tool_version, budget)
+            stop = call.detach_on_disconnect = effect is Effect.SIDE_EFFECT
+        return Opening(call=call, stop_when_closed=stop, metadata=options.get("metadata", {}))
+
+    def _stop(self, request_id: str) -> None:
+        """Stops a detached execution whose caller gave up, in the background, as far as that is possible."""
+        task = asyncio.create_task(self._stopped(request_id), name=f"toolwright-client-stop-{request_id}")
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
+
+    async def _stopped(self, request_id: str) -> None:
+        budget = Budget(time.monotonic() + FAREWELL_SECONDS, inherited=False)
+        with suppress(ToolwrightError):
+            await self._lookup.cancel((await self._lookup.by_request(request_id, budget)).execution_id, budget)

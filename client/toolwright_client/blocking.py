@@ -1,0 +1,182 @@
+"""The blocking client: the async one, run on a background loop. It has no behaviour of its own."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Self, Unpack
+
+import grpc
+
+from toolwright_client.aio import AsyncClient
+from toolwright_client.background import background
+from toolwright_client.connection import Tls
+from toolwright_client.events import Event
+from toolwright_client.handles import ExecutionHandle
+from toolwright_client.model import Execution, Tool, Validation
+from toolwright_client.options import Arguments, CallOptions
+from toolwright_client.result import Result
+from toolwright_client.retries import RetryPolicy
+from toolwright_client.streams import EventStream
+
+
+class BlockingStream(Iterator[Event]):
+    """The events of one execution; see EventStream."""
+
+    def __init__(self, open_stream: Callable[[], EventStream]) -> None:
+        async def opened() -> EventStream:
+            return open_stream()
+
+        self._stream = background().run(opened())
+
+    @property
+    def execution_id(self) -> str:
+        return self._stream.execution_id
+
+    @property
+    def finished(self) -> Execution | None:
+        return self._stream.finished
+
+    def __next__(self) -> Event:
+        async def following() -> Event | None:
+            return await anext(self._stream, None)
+
+        event = background().run(following())
+        if event is None:
+            raise StopIteration
+        return event
+
+    def result(self, *, raise_on_failure: bool = True) -> Result:
+        return background().run(self._stream.result(raise_on_failure=raise_on_failure))
+
+    def close(self) -> None:
+        background().run(self._stream.aclose())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class BlockingHandle:
+    """A hold on an execution; see ExecutionHandle."""
+
+    def __init__(self, handle: ExecutionHandle) -> None:
+        self.execution_id = handle.execution_id
+        self._handle = handle
+
+    def result(self, *, timeout: float | None = None, raise_on_failure: bool = True) -> Result:
+        return background().run(self._handle.result(timeout=timeout, raise_on_failure=raise_on_failure))
+
+    def describe(self) -> Execution:
+        return background().run(self._handle.describe())
+
+    def events(self, *, after_sequence: int = 0, timeout: float | None = None) -> BlockingStream:
+        return BlockingStream(lambda: self._handle.events(after_sequence=after_sequence, timeout=timeout))
+
+    def cancel(self) -> Execution:
+        return background().run(self._handle.cancel())
+
+
+class Client:
+    """Calls the tools of one server and waits. Takes and answers what AsyncClient does; may be shared by threads.
+
+    Made before a fork, it connects anew in each process that uses it; gRPC itself does not allow a fork after its
+    first use.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        tls: Tls | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        timeout: float = 60.0,
+        metadata: Mapping[str, str] | None = None,
+        retries: RetryPolicy | None = None,
+        channel_options: Sequence[tuple[str, str | int]] = (),
+    ) -> None:
+        self.target = target
+        self._make = lambda: AsyncClient(
+            target,
+            tls=tls,
+            credentials=credentials,
+            timeout=timeout,
+            metadata=metadata,
+            retries=retries,
+            channel_options=channel_options,
+        )
+        self._made: tuple[int, AsyncClient] | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def _client(self) -> AsyncClient:
+        with self._lock:
+            if self._made is None or self._made[0] != os.getpid():
+                self._made = (os.getpid(), self._make())
+            return self._made[1]
+
+    def execute(
+        self,
+        tool: str,
+        arguments: Arguments | None = None,
+        *,
+        raise_on_failure: bool = True,
+        **options: Unpack[CallOptions],
+    ) -> Result:
+        work = self._client.execute(tool, arguments, raise_on_failure=raise_on_failure, **options)
+        return background().run(work)
+
+    def stream(self, tool: str, arguments: Arguments | None = None, **options: Unpack[CallOptions]) -> BlockingStream:
+        return BlockingStream(lambda: self._client.stream(tool, arguments, **options))
+
+    def start(self, tool: str, arguments: Arguments | None = None, **options: Unpack[CallOptions]) -> BlockingHandle:
+        return BlockingHandle(background().run(self._client.start(tool, arguments, **options)))
+
+    def handle(self, execution_id: str) -> BlockingHandle:
+        return BlockingHandle(self._client.handle(execution_id))
+
+    def follow(self, execution_id: str, *, after_sequence: int = 0, timeout: float | None = None) -> BlockingStream:
+        return BlockingStream(lambda: self._client.follow(execution_id, after_sequence=after_sequence, timeout=timeout))
+
+    def wait(self, execution_id: str, *, timeout: float | None = None) -> Execution:
+        return background().run(self._client.wait(execution_id, timeout=timeout))
+
+    def get(self, execution_id: str, *, timeout: float | None = None) -> Execution:
+        return background().run(self._client.get(execution_id, timeout=timeout))
+
+    def find(self, request_id: str, *, timeout: float | None = None) -> Execution:
+        return background().run(self._client.find(request_id, timeout=timeout))
+
+    def list(self, where: str = "", *, limit: int = 100, timeout: float | None = None) -> tuple[Execution, ...]:
+        return background().run(self._client.list(where, limit=limit, timeout=timeout))
+
+    def cancel(self, execution_id: str, *, timeout: float | None = None) -> Execution:
+        return background().run(self._client.cancel(execution_id, timeout=timeout))
+
+    def tools(self, where: str = "", *, timeout: float | None = None) -> tuple[Tool, ...]:
+        return background().run(self._client.tools(where, timeout=timeout))
+
+    def tool(self, name: str, *, version: str = "", timeout: float | None = None) -> Tool:
+        return background().run(self._client.tool(name, version=version, timeout=timeout))
+
+    def validate(
+        self, tool: str, arguments: Arguments | None = None, *, version: str = "", timeout: float | None = None
+    ) -> Validation:
+        return background().run(self._client.validate(tool, arguments, version=version, timeout=timeout))
+
+    def close(self) -> None:
+        """Ends what is in flight and closes the connection."""
+        if self._made is not None and self._made[0] == os.getpid():
+            background().run(self._client.aclose())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

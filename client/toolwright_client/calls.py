@@ -1,0 +1,141 @@
+"""Sends rpcs: metadata and trace, one deadline, and again when that is safe. What they mean is not its business."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from typing import TypeVar, cast
+
+import grpc
+from opentelemetry import propagate
+
+from toolwright_client.connection import Connection
+from toolwright_client.deadline import Budget
+from toolwright_client.errors import ToolwrightError
+from toolwright_client.model import UNKNOWN, Effect, Failure
+from toolwright_client.retries import RetryPolicy, may_repeat
+from toolwright_client.statuses import CONNECTION_LOST, error_of, error_of_rpc
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+EffectOf = Callable[[], Awaitable[Effect | None]]
+
+# Servers send a heartbeat at least every 15 s: a stream that is silent for longer than this is dead.
+SILENCE_SECONDS = 40.0
+
+
+async def harmless() -> Effect:
+    """The effect of rpcs that change nothing, or nothing more when repeated."""
+    return Effect.READ_ONLY
+
+
+class Caller:
+    """Sends over one connection."""
+
+    def __init__(self, connection: Connection, policy: RetryPolicy, metadata: Mapping[str, str]) -> None:
+        self.connection = connection
+        self.policy = policy
+        self._metadata = {name.lower(): value for name, value in metadata.items()}
+
+    async def unary(
+        self,
+        rpc: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]",
+        request: Request,
+        budget: Budget,
+        effect: EffectOf = harmless,
+        *,
+        request_id: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> Response:
+        """The answer to one rpc, sent again while that is safe and inside the budget. Raises ToolwrightError."""
+        delays = self.policy.delays()
+        while True:
+            try:
+                return await self._once(rpc, request, budget, request_id, metadata)
+            except ToolwrightError as error:
+                if not await self.pause(error, effect, delays, budget):
+                    raise
+
+    async def _once(
+        self,
+        rpc: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]",
+        request: Request,
+        budget: Budget,
+        request_id: str,
+        metadata: Mapping[str, str] | None,
+    ) -> Response:
+        await self.connection.ready(budget)
+        try:
+            return await rpc(request, timeout=budget.seconds(), metadata=self._headers(metadata))
+        except grpc.aio.AioRpcError as error:
+            raise error_of_rpc(error, request_id=request_id) from error
+        except asyncio.CancelledError:
+            self._raise_if_closed(request_id)
+            raise
+
+    async def stream(
+        self,
+        rpc: "grpc.aio.UnaryStreamMultiCallable[Request, Response]",
+        request: Request,
+        budget: Budget,
+        *,
+        request_id: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> AsyncGenerator[Response, None]:
+        """The messages of one stream, sent once. Closing the iterator cancels the rpc. Raises ToolwrightError."""
+        await self.connection.ready(budget)
+        call = rpc(request, timeout=budget.seconds(), metadata=self._headers(metadata))
+        try:
+            while (message := await self._read(call)) is not grpc.aio.EOF:
+                yield cast("Response", message)
+        except grpc.aio.AioRpcError as error:
+            raise error_of_rpc(error, request_id=request_id) from error
+        except TimeoutError:
+            raise self.lost(f"nothing was heard for {SILENCE_SECONDS:g} s", request_id) from None
+        except asyncio.CancelledError:
+            self._raise_if_closed(request_id)
+            raise
+        finally:
+            call.cancel()
+
+    async def _read(self, call: "grpc.aio.UnaryStreamCall[Request, Response]") -> object:
+        async with asyncio.timeout(SILENCE_SECONDS):
+            return await call.read()
+
+    async def pause(self, error: ToolwrightError, effect: EffectOf, delays: Iterator[float], budget: Budget) -> bool:
+        """Waits before the next try and answers True, or answers False when there must not or cannot be one."""
+        if not may_repeat(error, None) and not (
+            may_repeat(error, Effect.READ_ONLY) and may_repeat(error, await effect())
+        ):
+            return False
+        return await self.breathe(error, delays, budget)
+
+    async def breathe(self, error: ToolwrightError, delays: Iterator[float], budget: Budget) -> bool:
+        """Waits as long as the policy and the error say and answers True, or answers False when there is no more."""
+        delay = next(delays, None)
+        if delay is None:
+            return False
+        delay = max(delay, error.retry_delay or 0)
+        if delay >= budget.left():
+            return False
+        await asyncio.sleep(delay)
+        return True
+
+    def _headers(self, more: Mapping[str, str] | None) -> grpc.aio.Metadata:
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier)
+        return grpc.aio.Metadata(*(self._metadata | carrier | dict(more or {})).items())
+
+    def _raise_if_closed(self, request_id: str) -> None:
+        """Calls that end because the client was closed are lost calls, and no cancellation of the waiting task."""
+        task = asyncio.current_task()
+        if self.connection.closed and (task is None or not task.cancelling()):
+            raise self.lost("the client was closed", request_id) from None
+
+    def lost(self, why: str, request_id: str) -> ToolwrightError:
+        """The error of a call that ended without an answer."""
+        failure = Failure(
+            code=grpc.StatusCode.UNAVAILABLE,
+            reason=CONNECTION_LOST,
+            message=f"the connection to {self.connection.target} ended without an answer: {why}",
+            metadata={"outcome": UNKNOWN},
+        )
+        return error_of(failure, request_id=request_id)

@@ -1,0 +1,76 @@
+"""How long a call may take: the shortest of what the caller says, the default and what is left around it.
+
+What is left around it travels in the OpenTelemetry context, set by the server around a tool and by the interceptors
+of this package around a handler. Nothing here sends anything.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+
+import grpc
+from opentelemetry import context as otel
+
+from toolwright_client.errors import DeadlineExceeded
+from toolwright_client.model import NOT_STARTED, Failure
+from toolwright_client.statuses import CLIENT_DEADLINE
+
+# Agreed with the server: an absolute `time.monotonic()` instant, and the execution in which the tool runs.
+DEADLINE_KEY = "toolwright-deadline"
+EXECUTION_KEY = "toolwright-execution-id"
+
+
+def surrounding_deadline(context: otel.Context | None = None) -> float | None:
+    """The instant (`time.monotonic()`) by which the surrounding tool or handler must answer; absent: there is none."""
+    value = otel.get_value(DEADLINE_KEY, context)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def surrounding_execution() -> str:
+    """Id of the execution in which the running code is a tool; empty outside of tools."""
+    value = otel.get_value(EXECUTION_KEY)
+    return value if isinstance(value, str) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The instant (`time.monotonic()`) by which a call must be answered, all its tries included."""
+
+    until: float
+    inherited: bool
+
+    @classmethod
+    def of(cls, timeout: float | None) -> "Budget":
+        """The budget of a call that may take `timeout` seconds; absent: only what is left around it."""
+        if timeout is not None and not timeout > 0:
+            message = f"timeout must be a positive number of seconds, it is {timeout}"
+            raise ValueError(message)
+        own = math.inf if timeout is None else time.monotonic() + timeout
+        around = surrounding_deadline()
+        return cls(own, False) if around is None or own < around else cls(around, True)
+
+    def at_most(self, seconds: float) -> "Budget":
+        """The same, ending after so many seconds at the latest."""
+        return Budget(min(self.until, time.monotonic() + seconds), self.inherited)
+
+    def left(self) -> float:
+        """Seconds left, 0 or less when it is over."""
+        return self.until - time.monotonic()
+
+    def seconds(self) -> float:
+        """Seconds left for one rpc. Raises DeadlineExceeded before anything is sent when there are none."""
+        left = self.left()
+        if left <= 0:
+            raise self.over()
+        return left
+
+    def over(self) -> DeadlineExceeded:
+        """The error of a call that was never sent because its time was over."""
+        whose = "inherited from the surrounding tool or handler" if self.inherited else "set by `timeout`"
+        failure = Failure(
+            code=grpc.StatusCode.DEADLINE_EXCEEDED,
+            reason=CLIENT_DEADLINE,
+            message=f"the deadline {whose} passed before the call was sent",
+            metadata={"outcome": NOT_STARTED},
+        )
+        return DeadlineExceeded(failure)

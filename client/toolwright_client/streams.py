@@ -1,0 +1,215 @@
+"""The events of one execution, as one unbroken stream: it re-attaches when a connection or a slow reader broke it.
+
+It never sends a call again whose side effect may have happened.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from toolwright.v1 import common_pb2, tool_execution_pb2
+from toolwright_client import wire
+from toolwright_client.calls import Caller, harmless
+from toolwright_client.deadline import Budget
+from toolwright_client.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    EventsExpired,
+    ExecutionNotFound,
+    SlowConsumer,
+    ToolwrightError,
+    Unavailable,
+)
+from toolwright_client.events import Event, Finished, Snapshot
+from toolwright_client.lookup import Lookup, outcome_unknown
+from toolwright_client.model import Effect, Execution
+from toolwright_client.result import Result
+
+# A reader that waits without a limit asks again after this long, so that every rpc has a deadline.
+SLICE_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class Opening:
+    """What a stream starts from: a call to make, or an execution that is known already."""
+
+    call: common_pb2.ToolCall | None = None
+    execution_id: str = ""
+    after_sequence: int = 0
+    stop_when_closed: bool = False
+    """Cancel the execution when the stream is closed early; otherwise the disconnect decides."""
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class EventStream(AsyncIterator[Event]):
+    """The events of one execution, in order, ending with `Finished`, whatever the outcome.
+
+    Iterate it, or ask for the `result()`. Leaving it early (`aclose`, `async with`, or cancelling the task that reads)
+    stops an execution that the stream started, unless it was detached.
+    """
+
+    def __init__(
+        self,
+        caller: Caller,
+        lookup: Lookup,
+        budget: Budget,
+        opening: Callable[[], Awaitable[Opening]],
+        stop: Callable[[str], None],
+    ) -> None:
+        self.execution_id = ""
+        """Empty until the first event."""
+        self.request_id = ""
+        self.last_sequence = 0
+        self.finished: Execution | None = None
+        self._caller = caller
+        self._lookup = lookup
+        self._budget = budget
+        self._prepare = opening
+        self._stop = stop
+        self._opening = Opening()
+        self._missed = 0
+        self._greeted = False
+        self._delays = caller.policy.delays()
+        self._restarts = caller.policy.delays()
+        self._events = self._unbroken()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        return await anext(self._events)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Ends the stream; see the class for what becomes of the execution."""
+        await self._events.aclose()
+
+    async def result(self, *, raise_on_failure: bool = True) -> Result:
+        """Reads to the end. Raises what the call raised, or the failed tool's error unless that is not wanted."""
+        async for _ in self:
+            pass
+        if self.finished is None:
+            message = f"the stream of execution {self.execution_id or '(not started)'} was closed before it ended"
+            raise RuntimeError(message)
+        result = Result(self.finished)
+        return result.or_raise() if raise_on_failure else result
+
+    async def _unbroken(self) -> AsyncGenerator[Event, None]:
+        self._opening = await self._prepare()
+        self.execution_id, self.last_sequence = self._opening.execution_id, self._opening.after_sequence
+        if self._opening.call is not None:
+            self.request_id = self._opening.call.request_id
+        try:
+            while self.finished is None:
+                try:
+                    async with aclosing(self._attached()) as events:
+                        async for event in events:
+                            yield event
+                except ToolwrightError as error:
+                    if self.finished is None and not await self._resumes(error):
+                        raise
+        except (asyncio.CancelledError, GeneratorExit):
+            if self.finished is None and self._opening.stop_when_closed:
+                self._stop(self.request_id)
+            raise
+
+    async def _attached(self) -> AsyncGenerator[Event, None]:
+        """What one rpc brings. One that ends after showing an ended execution brought its outcome, too."""
+        ended: Snapshot | None = None
+        async with aclosing(self._messages()) as messages:
+            async for raw in messages:
+                event = wire.event(raw)
+                self._delays = self._caller.policy.delays()
+                self.execution_id = raw.execution_id or self.execution_id
+                if isinstance(event, Snapshot):
+                    ended = event if event.execution.state.terminal else None
+                    if not self._greeted or self._missed:
+                        yield replace(event, missed_events=self._missed)
+                    self._greeted, self._missed = True, 0
+                elif event is not None:
+                    self.last_sequence = max(self.last_sequence, event.sequence)
+                    if isinstance(event, Finished):
+                        self.finished = event.execution
+                    yield event
+        if self.finished is None and ended is not None:
+            self.finished = ended.execution
+            yield Finished(
+                execution=ended.execution,
+                execution_id=ended.execution_id,
+                sequence=ended.sequence,
+                time=ended.time,
+                raw=ended.raw,
+            )
+        elif self.finished is None:
+            raise self._caller.lost("the stream ended without an outcome", self.request_id)
+
+    async def _messages(self) -> AsyncGenerator[common_pb2.ExecutionEvent, None]:
+        connection = self._caller.connection.open()
+        send = partial(self._caller.stream, request_id=self.request_id, metadata=self._opening.metadata)
+        if self.execution_id:
+            request = tool_execution_pb2.WaitExecutionRequest(
+                execution_id=self.execution_id, after_sequence=self.last_sequence
+            )
+            budget = self._budget.at_most(SLICE_SECONDS)
+            answers = send(connection.executions.WaitExecution, request, budget)
+        else:
+            call = tool_execution_pb2.ExecuteStreamRequest(call=self._opening.call)
+            answers = send(connection.executions.ExecuteStream, call, self._budget)
+        async with aclosing(answers):
+            async for answer in answers:
+                yield answer.event
+
+    async def _resumes(self, error: ToolwrightError) -> bool:
+        """Prepares the next rpc and answers True, or answers False when there must not or cannot be one."""
+        if not self.execution_id:
+            return await self._starts_again(error)
+        match error:
+            case Unavailable():
+                return await self._caller.pause(error, harmless, self._delays, self._budget)
+            case SlowConsumer() | DeadlineExceeded():
+                return await self._caller.breathe(error, self._delays, self._budget)
+            case EventsExpired() if error.first_sequence > self.last_sequence + 1:
+                self._missed += error.first_sequence - 1 - self.last_sequence
+                self.last_sequence = error.first_sequence - 1
+                return True
+            case ExecutionNotFound() if self._opening.call is not None:
+                return await self._forgotten(error)
+            case _:
+                return False
+
+    async def _starts_again(self, error: ToolwrightError) -> bool:
+        """After a call of which nothing was heard: again when that is safe, or else by looking for its execution."""
+        if await self._caller.pause(error, self._effect, self._restarts, self._budget):
+            return True
+        if not isinstance(error, ConnectionLost) or _repeatable(await self._effect()):
+            return False
+        self.execution_id = (await self._lookup.lost(error, self._budget)).execution_id
+        return True
+
+    async def _forgotten(self, error: ToolwrightError) -> bool:
+        """After the server that ran the call is gone with all it knew: from the start, when that is safe."""
+        if not _repeatable(await self._effect()):
+            raise outcome_unknown(error, f"the server no longer knows execution {self.execution_id}") from error
+        if not await self._caller.breathe(error, self._restarts, self._budget):
+            return False
+        self.execution_id, self.last_sequence, self._greeted = "", 0, False
+        return True
+
+    async def _effect(self) -> Effect | None:
+        call = self._opening.call
+        return None if call is None else await self._lookup.effect(call.tool, call.tool_version, self._budget)
+
+
+def _repeatable(effect: Effect | None) -> bool:
+    return effect is not None and effect.repeatable
