@@ -23,6 +23,8 @@ from toolwright_server.telemetry.watchdog import Watchdog
 
 _logger = logging.getLogger(__name__)
 
+_WARN_SECONDS = 10.0
+
 
 class Telemetry:
     """`start` before gRPC, `run` on the event loop, `close` at the end.
@@ -58,6 +60,8 @@ class Telemetry:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._refused_seen = 0
+        self._dropped_unsaid = 0
+        self._warn_after = 0.0
 
     def start(self, health: Health | None = None) -> None:
         """Logging, the exporter process and the HTTP page. Before gRPC starts: this is where a process is made.
@@ -105,18 +109,21 @@ class Telemetry:
 
     def flush(self) -> None:
         """Hand every finished span to the exporter process; never waits."""
-        if self._pipe is None:
+        if self._pipe is None or self._loop is None:
             return
         records = self._buffer.take()
         size = self.options.span_flush_count
         for begin in range(0, len(records), size):
             batch = records[begin : begin + size]
-            if not self._pipe.send(encode_spans(batch), len(batch)):
-                self._dropped(len(batch), "queue_full" if self._pipe.alive else "exporter_gone")
+            if not self._pipe.alive:
+                self._dropped(len(batch), "exporter_gone")
+            elif not self._pipe.send(encode_spans(batch), len(batch)):
+                self._dropped(len(batch), "queue_full")
         refused = self._buffer.refused - self._refused_seen
         if refused:
             self._refused_seen += refused
             self._dropped(refused, "queue_full")
+        self._warn_of_drops()
 
     async def flush_and_wait(self, seconds: float) -> bool:
         """Flush, and wait until the exporter has done with every span; False when it has not in `seconds`."""
@@ -147,14 +154,23 @@ class Telemetry:
 
     def _dropped(self, count: int, reason: str) -> None:
         self.metrics.spans_dropped(count, reason)
-        _logger.warning("%d spans were dropped: %s", count, reason)
+        self._dropped_unsaid += count
+
+    def _warn_of_drops(self) -> None:
+        assert self._loop is not None
+        if self._dropped_unsaid and self._loop.time() >= self._warn_after:
+            _logger.warning(
+                "%d spans were dropped: the exporter process does not keep up, or is gone", self._dropped_unsaid
+            )
+            self._dropped_unsaid = 0
+            self._warn_after = self._loop.time() + _WARN_SECONDS
 
     def _every(self, name: str, seconds: float, work: Callable[[], None]) -> None:
         assert self._loop is not None
 
         def again() -> None:
+            self._every(name, seconds, work)  # first: a failure of the work must not be its last time
             work()
-            self._every(name, seconds, work)
 
         self._timers[name] = self._loop.call_later(seconds, again)
 

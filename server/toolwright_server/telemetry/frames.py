@@ -14,6 +14,7 @@ from toolwright_server.telemetry.spans import SpanRecord
 
 _LENGTH_BYTES = 4
 _LARGEST_INTEGER = 2**63
+_DEEPEST = 16
 
 
 def framed(payload: bytes) -> bytes:
@@ -49,7 +50,9 @@ def _text(value: object) -> str:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int = 0) -> Any:
+    if depth > _DEEPEST:
+        return str(value)
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):
@@ -58,7 +61,7 @@ def _plain(value: Any) -> Any:
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, Mapping):
         entries = cast("Mapping[object, object]", value)
-        return {str(_plain(str(key))): _plain(entry) for key, entry in entries.items()}
+        return {_plain(str(key)): _plain(entry, depth + 1) for key, entry in entries.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in cast("Sequence[object]", value)]
+        return [_plain(entry, depth + 1) for entry in cast("Sequence[object]", value)]
     return _text(value)

@@ -28,6 +28,16 @@ _SECRET_TEXT = re.compile(r"(?i)(\bbearer\s+)[A-Za-z0-9._~+/=\-]+|(://[^/\s:@]*:
 _LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
 
 
+class _StandardError(logging.Handler):
+    """Writes to whatever standard error is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(f"{self.format(record)}\n")
+        except Exception:  # noqa: BLE001 - the standard library's rule: logging never breaks what it reports on
+            self.handleError(record)
+
+
 def bind_call(trace_id: str, execution_id: str) -> Token[tuple[str, str] | None]:
     """From here on, log lines of this task carry these ids; `unbind_call` with the token ends it."""
     return _CALL.set((trace_id, execution_id))
@@ -58,7 +68,7 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         _add_call,
     ]
-    handler = logging.StreamHandler()
+    handler = _StandardError()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=before,
@@ -69,7 +79,7 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
         )
     )
     root = logging.getLogger()
-    for old in [each for each in root.handlers if isinstance(each.formatter, structlog.stdlib.ProcessorFormatter)]:
+    for old in [each for each in root.handlers if isinstance(each, _StandardError)]:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())

@@ -93,6 +93,18 @@ def read_traces_of(execution_id: str, folder: Path) -> list[StoredSpan]:
     return sorted(spans, key=lambda span: span["start_time_unix_nano"])
 
 
+def oldest_kept_ns(folder: Path) -> int | None:
+    """When the oldest kept span began, in Unix nanoseconds; None without a span file."""
+    for name in (ROTATED_NAME, FILE_NAME):
+        path = folder / name
+        if path.exists():
+            with path.open("rb") as lines:
+                line = lines.readline()
+            if line.endswith(b"\n"):
+                return orjson.loads(line)["start_time_unix_nano"]
+    return None
+
+
 def _spans_with(needles: Sequence[bytes], folder: Path) -> Iterator[StoredSpan]:
     for name in (ROTATED_NAME, FILE_NAME):
         path = folder / name

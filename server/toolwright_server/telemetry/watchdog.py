@@ -85,9 +85,9 @@ class Watchdog:
                 "the event loop runs again; it was blocked for %.1f s by %s", now - blockage.since, blockage
             )
         elif lag > self._limit:
-            # Nothing else ran either, so the thread could not look: native code that keeps the interpreter lock.
+            # The watching thread could not look either: native code kept the interpreter lock, or the machine slept.
             self._on_blocked("")
-            _logger.warning("the whole process stood still for %.1f s: native code held the interpreter lock", lag)
+            _logger.warning("the event loop was blocked for %.1f s, and so was the whole process", lag)
         self._ticked = now
         assert self._loop is not None
         self._timer = self._loop.call_later(self._tick_seconds, self._tick)
