@@ -94,6 +94,8 @@ class AsyncClient:
                 metadata=opening.metadata,
             )
         except ConnectionLost as error:
+            if self._connection.closed:
+                raise
             known = await effect()
             if known is not None and known.repeatable:
                 raise

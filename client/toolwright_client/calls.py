@@ -102,6 +102,8 @@ class Caller:
 
     async def pause(self, error: ToolwrightError, effect: EffectOf, delays: Iterator[float], budget: Budget) -> bool:
         """Waits before the next try and answers True, or answers False when there must not or cannot be one."""
+        if self.connection.closed:
+            return False
         if not may_repeat(error, None) and not (
             may_repeat(error, Effect.READ_ONLY) and may_repeat(error, await effect())
         ):

@@ -76,14 +76,17 @@ class Connection:
         return self
 
     async def ready(self, budget: Budget) -> None:
-        """Returns when there is a connection. Raises NotConnected when there is none: then nothing was sent."""
-        assert self._channel is not None
-        if self._channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
+        """Returns when there is a connection. Raises NotConnected or DeadlineExceeded: nothing was sent."""
+        budget.seconds()
+        channel = self._channel
+        assert channel is not None
+        if channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
             return
         if self._connecting is None or self._connecting.done():
-            self._connecting = asyncio.create_task(self._settled(self._channel), name="toolwright-client-connect")
-        await asyncio.wait({self._connecting}, timeout=max(budget.left(), 0))
-        if self._channel.get_state() is not grpc.ChannelConnectivity.READY:
+            self._connecting = asyncio.create_task(self._settled(channel), name="toolwright-client-connect")
+        await asyncio.wait({self._connecting}, timeout=budget.seconds())
+        budget.seconds()
+        if channel.get_state() is not grpc.ChannelConnectivity.READY:
             raise self._not_connected()
 
     async def _settled(self, channel: grpc.aio.Channel) -> None:

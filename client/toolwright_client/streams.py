@@ -172,6 +172,8 @@ class EventStream(AsyncIterator[Event]):
 
     async def _resumes(self, error: ToolwrightError) -> bool:
         """Prepares the next rpc and answers True, or answers False when there must not or cannot be one."""
+        if self._caller.connection.closed:
+            return False
         if not self.execution_id:
             return await self._starts_again(error)
         match error:

@@ -1,0 +1,279 @@
+"""When the client sends again, and when it must not: with servers that refuse, break off or are killed."""
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from toolwright.v1 import common_pb2, tool_execution_pb2
+from toolwright_client import (
+    AsyncClient,
+    ConnectionLost,
+    LimitReached,
+    OutcomeUnknown,
+    RateLimited,
+    RetryPolicy,
+    ServerDraining,
+    ToolwrightError,
+    Unavailable,
+    UpstreamUnavailable,
+)
+
+from .client_server import Answer, Context, Scripted, execution, finished, refuse, serving, snapshot
+
+SERVER = Path(__file__).with_name("client_server.py")
+QUICK = RetryPolicy(initial_backoff_seconds=0.01, lookup_seconds=2)
+
+
+def refusing(code: grpc.StatusCode, reason: str, **more: Any) -> Answer:
+    async def answer(request: Any, context: Context) -> None:
+        await refuse(context, code, reason, **more)
+
+    return answer
+
+
+def breaking_off(code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> Answer:
+    """What a proxy or a dying server leaves behind: a status without details."""
+
+    async def answer(request: Any, context: Context) -> None:
+        await context.abort(code, "Socket closed")
+
+    return answer
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_with_pushback_is_sent_again_after_it() -> None:
+    limited = refusing(grpc.StatusCode.RESOURCE_EXHAUSTED, "CONCURRENCY_LIMITED", retry_after=0.3, pushback_ms=300)
+    script = Scripted()
+    script.execute.extend([limited, limited])
+    async with serving(script) as target, AsyncClient(target, retries=QUICK) as client:
+        assert (await client.execute("t")).value == 42
+    first, second, third = script.of("Execute")
+    assert second.at - first.at >= 0.29
+    assert third.at - second.at >= 0.29
+    assert {each.request.call.request_id for each in (first, second, third)} == {first.request.call.request_id}
+
+
+@pytest.mark.asyncio
+async def test_a_negative_pushback_stops_at_once() -> None:
+    script = Scripted()
+    script.execute.append(refusing(grpc.StatusCode.RESOURCE_EXHAUSTED, "PAYLOAD_TOO_LARGE", pushback_ms=-1))
+    async with serving(script) as target, AsyncClient(target, retries=QUICK) as client:
+        with pytest.raises(LimitReached):
+            await client.execute("t")
+    assert len(script.of("Execute")) == 1
+
+
+@pytest.mark.asyncio
+async def test_limits_are_asked_at_most_as_often_as_the_policy_says() -> None:
+    limited = refusing(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED", retry_after=0.01, pushback_ms=10)
+    script = Scripted()
+    script.execute.extend([limited] * 9)
+    policy = RetryPolicy(max_attempts=3, initial_backoff_seconds=0.01)
+    async with serving(script) as target, AsyncClient(target, retries=policy) as client:
+        with pytest.raises(RateLimited) as caught:
+            await client.execute("t")
+    assert caught.value.retry_delay == pytest.approx(0.01)
+    assert len(script.of("Execute")) == 3
+
+
+@pytest.mark.asyncio
+async def test_what_was_not_started_is_sent_again_whatever_the_tool_does() -> None:
+    draining = refusing(
+        grpc.StatusCode.UNAVAILABLE, "SERVER_DRAINING", retry_after=0.2, outcome="not_started", pushback_ms=200
+    )
+    script = Scripted()
+    script.execute.append(draining)
+    async with serving(script) as target, AsyncClient(target, retries=QUICK) as client:
+        assert (await client.execute("t")).value == 42
+    first, second = script.of("Execute")
+    assert second.at - first.at >= 0.19
+    assert not script.of("GetTool")
+
+
+@pytest.mark.asyncio
+async def test_a_wait_longer_than_the_deadline_is_not_begun() -> None:
+    draining = refusing(grpc.StatusCode.UNAVAILABLE, "SERVER_DRAINING", retry_after=60, outcome="not_started")
+    script = Scripted()
+    script.execute.append(draining)
+    async with serving(script) as target, AsyncClient(target, retries=QUICK, timeout=5) as client:
+        with pytest.raises(ServerDraining) as caught:
+            await asyncio.wait_for(client.execute("t"), 4)
+    assert caught.value.retry_delay == 60
+    assert len(script.of("Execute")) == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("effect", [common_pb2.EFFECT_READ_ONLY, common_pb2.EFFECT_IDEMPOTENT])
+async def test_a_lost_call_of_a_repeatable_tool_is_sent_again_after_one_lookup_of_its_effect(effect: int) -> None:
+    script = Scripted(effects={"t": effect})
+    script.execute.extend([breaking_off(), breaking_off(), breaking_off()])
+    async with serving(script) as target, AsyncClient(target, retries=QUICK) as client:
+        assert (await client.execute("t")).value == 42
+        script.execute.append(breaking_off())
+        assert (await client.execute("t")).value == 42
+    assert len(script.of("Execute")) == 6
+    assert len(script.of("GetTool")) == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("effects", [{"t": common_pb2.EFFECT_SIDE_EFFECT}, {}], ids=["side effect", "unknown"])
+async def test_a_lost_call_of_any_other_tool_is_looked_up_and_never_sent_again(effects: dict[str, int]) -> None:
+    script = Scripted(effects=effects)
+    script.execute.append(breaking_off())
+    async with serving(script) as target, AsyncClient(target, retries=QUICK) as client:
+        with pytest.raises(OutcomeUnknown) as caught:
+            await client.execute("t")
+    error = caught.value
+    assert len(script.of("Execute")) == 1
+    assert error.request_id == script.of("Execute")[0].request.call.request_id
+    assert script.of("GetExecution")[0].request.request_id == error.request_id
+    assert (error.outcome, error.code) == ("unknown", grpc.StatusCode.ABORTED)
+    assert error.request_id in error.suggested_action
+
+
+@pytest.mark.asyncio
+async def test_a_lost_call_that_the_server_still_runs_is_waited_for() -> None:
+    async def running(request: Any, context: Context) -> Any:
+        return tool_execution_pb2.GetExecutionResponse(execution=execution("e-5", common_pb2.STATE_RUNNING))
+
+    async def ends(request: Any, context: Context) -> AsyncIterator[common_pb2.ExecutionEvent]:
+        assert request.execution_id == "e-5"
+        yield snapshot(0, "e-5")
+        yield finished(1, execution("e-5"))
+
+    script = Scripted(effects={"t": common_pb2.EFFECT_SIDE_EFFECT})
+    script.execute.append(breaking_off())
+    script.get.append(running)
+    script.wait.append(ends)
+    async with serving(script) as target, AsyncClient(target, retries=QUICK) as client:
+        result = await client.execute("t")
+    assert (result.execution_id, result.value) == ("e-5", 42)
+    assert len(script.of("Execute")) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_status_that_says_nothing_of_the_outcome_is_not_repeated_for_a_side_effect() -> None:
+    upstream = refusing(grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNAVAILABLE", retry_after=0.01)
+    script = Scripted(effects={"t": common_pb2.EFFECT_SIDE_EFFECT})
+    script.execute.append(upstream)
+    async with serving(script) as target, AsyncClient(target, retries=QUICK) as client:
+        with pytest.raises(UpstreamUnavailable):
+            await client.execute("t")
+    assert len(script.of("Execute")) == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED, grpc.StatusCode.ABORTED]
+)
+async def test_no_other_bare_status_is_repeated_even_for_a_repeatable_tool(code: grpc.StatusCode) -> None:
+    script = Scripted(effects={"t": common_pb2.EFFECT_READ_ONLY})
+    script.execute.append(breaking_off(code))
+    async with serving(script) as target, AsyncClient(target, retries=QUICK) as client:
+        with pytest.raises(ToolwrightError) as caught:
+            await client.execute("t")
+    assert (caught.value.code, caught.value.outcome) == (code, "unknown")
+    assert len(script.of("Execute")) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_policy_of_one_attempt_never_repeats() -> None:
+    script = Scripted(effects={"t": common_pb2.EFFECT_READ_ONLY})
+    script.execute.append(breaking_off())
+    policy = RetryPolicy(max_attempts=1, initial_backoff_seconds=0.01)
+    async with serving(script) as target, AsyncClient(target, retries=policy) as client:
+        with pytest.raises(ConnectionLost):
+            await client.execute("t")
+    assert len(script.of("Execute")) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_named_call_of_a_side_effect_is_detached_and_still_stopped_when_cancelled() -> None:
+    begun, asked = asyncio.Event(), asyncio.Event()
+
+    async def hangs(request: Any, context: Context) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def running(request: Any, context: Context) -> Any:
+        asked.set()
+        return tool_execution_pb2.GetExecutionResponse(execution=execution("e-5", common_pb2.STATE_RUNNING))
+
+    script = Scripted(effects={"t": common_pb2.EFFECT_SIDE_EFFECT, "r": common_pb2.EFFECT_READ_ONLY})
+    async with serving(script) as target, AsyncClient(target) as client:
+        await client.execute("r", request_id="read")
+        script.execute.append(hangs)
+        script.get.append(running)
+        waiting = asyncio.create_task(client.execute("t", request_id="mine"))
+        await asyncio.wait_for(begun.wait(), 5)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await asyncio.wait_for(asked.wait(), 5)
+    read, named = (each.request.call for each in script.of("Execute"))
+    assert (read.detach_on_disconnect, named.detach_on_disconnect) == (False, True)
+    assert [each.request.execution_id for each in script.of("CancelExecution")] == ["e-5"]
+
+
+@asynccontextmanager
+async def process(address: str, journal: Path, effect: int, fate: str) -> AsyncGenerator[str]:
+    """The server in a process of its own, and its address."""
+    arguments = (str(SERVER), address, str(journal), str(effect), fate)
+    server = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
+    assert server.stdout is not None
+    try:
+        yield (await asyncio.wait_for(server.stdout.readline(), 20)).decode().strip()
+    finally:
+        if server.returncode is None:
+            server.kill()
+        await asyncio.wait_for(server.wait(), 10)
+
+
+@pytest.mark.asyncio
+async def test_a_server_killed_in_mid_call_never_sees_the_side_effect_twice(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    effect = common_pb2.EFFECT_SIDE_EFFECT
+    patient = RetryPolicy(initial_backoff_seconds=0.05, lookup_seconds=20)
+    async with process("127.0.0.1:0", journal, effect, "die") as target, AsyncClient(target, retries=patient) as client:
+        waiting = asyncio.create_task(client.execute("t", request_id="pay-7"))
+        while not journal.exists():
+            await asyncio.wait({waiting}, timeout=0.02)
+        async with process(target, journal, effect, "live"):
+            with pytest.raises(OutcomeUnknown, match="pay-7"):
+                await asyncio.wait_for(waiting, 25)
+    assert journal.read_text() == "pay-7\n"
+
+
+@pytest.mark.asyncio
+async def test_a_server_killed_in_mid_call_is_asked_again_for_a_repeatable_tool(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    effect = common_pb2.EFFECT_IDEMPOTENT
+    patient = RetryPolicy(max_attempts=50, initial_backoff_seconds=0.05, max_backoff_seconds=0.2)
+    async with process("127.0.0.1:0", journal, effect, "die") as target, AsyncClient(target, retries=patient) as client:
+        waiting = asyncio.create_task(client.execute("t", request_id="put-7", detach=False))
+        while not journal.exists():
+            await asyncio.wait({waiting}, timeout=0.02)
+        async with process(target, journal, effect, "live"):
+            assert (await asyncio.wait_for(waiting, 25)).value == 42
+    assert journal.read_text() == "put-7\nput-7\n"
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_stays_dead_leaves_the_outcome_of_a_side_effect_unknown(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    async with (
+        process("127.0.0.1:0", journal, common_pb2.EFFECT_SIDE_EFFECT, "die") as target,
+        AsyncClient(target, retries=QUICK) as client,
+    ):
+        await client.tool("t")
+        with pytest.raises(OutcomeUnknown, match="looking it up failed"):
+            await asyncio.wait_for(client.execute("t", request_id="pay-8"), 20)
+        with pytest.raises(Unavailable):
+            await client.tools()
+    assert journal.read_text() == "pay-8\n"
