@@ -45,8 +45,8 @@ def tool(
 ) -> Callable[[F], F]:
     """Declare a function as a tool; the function itself stays as it is.
 
-    `name` defaults to `<category or module>.<function>`; `category` to the name's first part. Async functions run on the
-    event loop, the others in killable worker processes unless `runs=Runs.THREAD` (which cannot be stopped).
+    `name` defaults to `<category or module>.<function>`; `category` to the name's first part. Async functions run on
+    the event loop, the others in killable worker processes unless `runs=Runs.THREAD` (which cannot be stopped).
     `timeout_seconds` absent: the category's. `memory_limit_bytes` holds for worker processes. Raises DeclarationError.
     """
 

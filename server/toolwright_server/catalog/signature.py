@@ -21,15 +21,22 @@ _CONTEXTS = (ToolContext, AsyncToolContext, SyncToolContext)
 # Types whose JSON form is the value itself: no conversion is needed before the function is called.
 _PLAIN = (str, int, bool, float, type(None), Any, object)
 
+# Types are read from annotations: that a docstring does not repeat them is no warning.
+_QUIET: griffe.PerStyleOptions = {
+    "google": {"warnings": False},
+    "numpy": {"warnings": False},
+    "sphinx": {"warnings": False},
+}
+
 
 class Signature:
-    """What was read: schemas, the name of the context parameter, and `bind`, which turns JSON into keyword arguments."""
+    """What was read: schemas, the context parameter's name, and `bind`: JSON to keyword arguments."""
 
     __slots__ = ("_adapter", "_open", "context", "description", "input_schema", "output_schema", "result")
 
     def __init__(self, function: Callable[..., Any]) -> None:
         hints = typing.get_type_hints(function, include_extras=True)
-        docs = griffe.Docstring(inspect.getdoc(function) or "").parse("auto", warnings=False)
+        docs = griffe.parse_auto(griffe.Docstring(inspect.getdoc(function) or ""), per_style_options=_QUIET)
         self.description = _description(docs)
         parameters = inspect.signature(function).parameters
         self.context = next((name for name, hint in hints.items() if hint in _CONTEXTS), None)
@@ -53,7 +60,7 @@ class Signature:
         if self._adapter is None:
             return dict(arguments)
         bound = self._adapter.model_validate(arguments)
-        return {name: getattr(bound, name) for name in bound.model_fields_set}  # open models: the extras as well
+        return {name: getattr(bound, name) for name in bound.model_fields_set}
 
 
 def _description(docs: list[Any]) -> str:
@@ -109,7 +116,7 @@ def _output_schema(adapter: pydantic.TypeAdapter[Any]) -> dict[str, Any]:
 def _untitled(schema: Any) -> Any:
     """The schema without pydantic's titles, which repeat names and cost a model tokens."""
     if isinstance(schema, dict):
-        document = typing.cast(dict[str, Any], schema)
+        document = typing.cast("dict[str, Any]", schema)
         return {
             key: {name: _untitled(part) for name, part in value.items()}
             if key in ("properties", "$defs")
@@ -118,5 +125,5 @@ def _untitled(schema: Any) -> Any:
             if not (key == "title" and isinstance(value, str))
         }
     if isinstance(schema, list):
-        return [_untitled(part) for part in typing.cast(list[Any], schema)]
+        return [_untitled(part) for part in typing.cast("list[Any]", schema)]
     return schema

@@ -72,8 +72,8 @@ class Backend(Protocol):
     async def run(self, work: Work) -> bytes:
         """Run the tool once and return its value as JSON text.
 
-        Calls `work.reporter.started()` before anything can have happened. Raises NotSent, ToolFailed or Lost. When cancelled it
-        stops the work and ends only when the work has ended, so that its end is a confirmation.
+        Calls `work.reporter.started()` before anything can have happened. Raises NotSent, ToolFailed or Lost. When
+        cancelled it stops the work and ends only when the work has ended, so that its end is a confirmation.
         """
         ...
 

@@ -1,0 +1,52 @@
+"""The catalogue: every tool by (name, version). Filled once at start; refuses two tools of one name and version."""
+
+from collections.abc import Iterable, Sequence
+
+from toolwright_server.catalog.model import DeclarationError, Tool
+from toolwright_server.errors import Reason, ToolwrightError
+
+_NEAR = 3
+
+
+class Catalog:
+    """Looks tools up. An empty version means the newest."""
+
+    def __init__(self, tools: Iterable[Tool]) -> None:
+        self._tools: dict[tuple[str, str], Tool] = {}
+        for tool in tools:
+            if (tool.name, tool.version) in self._tools:
+                raise DeclarationError(f"tool {tool.name!r} version {tool.version} is declared twice")
+            self._tools[tool.name, tool.version] = tool
+            newest = self._tools.get((tool.name, ""))
+            if newest is None or newest.version_key() < tool.version_key():
+                self._tools[tool.name, ""] = tool
+
+    def resolve(self, name: str, version: str = "") -> Tool:
+        """One tool. Raises TOOL_NOT_FOUND, naming near ones."""
+        tool = self._tools.get((name, version))
+        if tool is None:
+            raise self._unknown(name, version)
+        return tool
+
+    def newest(self) -> Sequence[Tool]:
+        """The newest version of every tool, by name."""
+        return sorted((tool for (_, version), tool in self._tools.items() if not version), key=lambda tool: tool.name)
+
+    def all(self) -> Sequence[Tool]:
+        """Every version of every tool."""
+        return [tool for (_, version), tool in self._tools.items() if version]
+
+    def _unknown(self, name: str, version: str) -> ToolwrightError:
+        if (name, "") in self._tools:
+            versions = ", ".join(known for (other, known) in self._tools if other == name and known)
+            return ToolwrightError(
+                Reason.TOOL_NOT_FOUND, f"tool {name!r} has no version {version[:32]!r}; it has {versions}"
+            )
+        near = self._near(name)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        return ToolwrightError(Reason.TOOL_NOT_FOUND, f"there is no tool {name[:128]!r}{hint}")
+
+    def _near(self, name: str) -> list[str]:
+        import difflib  # noqa: PLC0415 (only needed when a call is wrong)
+
+        return difflib.get_close_matches(name[:128], [known for known, version in self._tools if not version], _NEAR)

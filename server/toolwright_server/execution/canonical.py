@@ -1,0 +1,82 @@
+"""The one canonical encoding of a call's arguments, and the digest made of it.
+
+Canonical JSON here is: UTF-8, object keys sorted by code point, no white space, strings as orjson escapes them, integers
+exact within -2^63..2^64-1, other numbers as the shortest text that reads back as the same IEEE 754 double. `1` and `1.0`
+differ when they come as JSON text; a Struct's numbers are doubles, so integral ones within 2^53 count as integers. The
+digest is SHA-256 over the length-prefixed tool, version, user and canonical arguments. Idempotency, cache, approval and audit use these.
+"""
+
+import hashlib
+import json
+import struct
+from typing import Any
+
+import orjson
+
+from toolwright_server.errors import Reason, ToolwrightError, invalid
+
+INTEGER_MIN = -(2**63)
+INTEGER_MAX = 2**64 - 1
+NESTING_LIMIT = 128
+
+# Every digit becomes 0, all else a blank: one search then finds a number (or a text) of 19 digits or more.
+_DIGITS = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else ord(" ") for byte in range(256))  # noqa: PLR2004
+_LONG = b"0" * 19
+
+
+def parse(text: str, limit: int) -> tuple[dict[str, Any], bytes]:
+    """Arguments and their canonical form, from JSON text of one object of at most `limit` bytes.
+
+    Raises INVALID_ARGUMENTS (not JSON, not an object, integer beyond 64 bits, nested too deep) or PAYLOAD_TOO_LARGE.
+    """
+    if not text:
+        return {}, b"{}"
+    raw = text.encode()
+    if len(raw) > limit:
+        raise too_large(len(raw), limit)
+    try:
+        arguments = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise invalid("arguments_json", f"is not JSON: {error}") from None
+    if _LONG in raw.translate(_DIGITS):
+        # orjson reads integers beyond 64 bits as floats, in silence.
+        _check_integers(text)
+    return checked(arguments, "arguments_json", limit)
+
+
+def checked(arguments: Any, field: str, limit: int) -> tuple[dict[str, Any], bytes]:
+    """The canonical form of arguments that are Python values already. Raises as `parse`."""
+    if type(arguments) is not dict:
+        raise invalid(field, "must be a JSON object")
+    try:
+        canonical = orjson.dumps(arguments, option=orjson.OPT_SORT_KEYS)
+    except (TypeError, orjson.JSONEncodeError) as error:
+        raise invalid(field, f"cannot be written as JSON: {error}") from None
+    if len(canonical) > limit:
+        raise too_large(len(canonical), limit)
+    return arguments, canonical
+
+
+def too_large(size: int, limit: int) -> ToolwrightError:
+    """PAYLOAD_TOO_LARGE for arguments."""
+    return ToolwrightError(
+        Reason.PAYLOAD_TOO_LARGE,
+        f"the arguments have {size} bytes; at most {limit} are accepted",
+        metadata={"size_bytes": str(size), "limit_bytes": str(limit), "outcome": "not_started"},
+    )
+
+
+def _check_integers(text: str) -> None:
+    def integer(digits: str) -> int:
+        # Longer than 20 digits and a sign cannot fit: do not even convert it (int() of 4 MB of digits takes minutes).
+        if len(digits) > 21 or not INTEGER_MIN <= int(digits) <= INTEGER_MAX:  # noqa: PLR2004
+            raise invalid("arguments_json", f"the integer {digits[:24]} lies outside -2^63 to 2^64-1")
+        return 0
+
+    json.loads(text, parse_int=integer)
+
+
+def digest(tool: str, version: str, user: str, canonical: bytes) -> bytes:
+    """SHA-256 that names a call: what it asks, of whom, for whom."""
+    head = b"".join(struct.pack(">I", len(part)) + part for part in (tool.encode(), version.encode(), user.encode()))
+    return hashlib.sha256(head + canonical).digest()

@@ -1,0 +1,110 @@
+"""What happens to an execution, and the log that keeps it for readers who come late or come back."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from toolwright_server.execution.model import State
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """The execution went from one state to another."""
+
+    before: State
+    after: State
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """How far the tool is. Droppable."""
+
+    done: float
+    total: float | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wrote:
+    """A piece of output."""
+
+    channel: str
+    chunk: str | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A log line of the tool. Droppable."""
+
+    level: str
+    text: str
+
+
+Happening = StateChanged | Progressed | Wrote | Logged
+DROPPABLE = (Progressed, Logged)
+
+
+@dataclass(slots=True)
+class Event:
+    """A happening with its number (from 1) and its wall-clock time in seconds."""
+
+    sequence: int
+    time: float
+    what: Happening
+
+
+class EventLog(Protocol):
+    """The events of one execution: appended on the event loop, read by cursors that never hold up the writer."""
+
+    @property
+    def last_sequence(self) -> int:
+        """Number of the newest event; 0 when there is none."""
+        ...
+
+    @property
+    def first_sequence(self) -> int:
+        """Number from which on every undroppable event is still kept."""
+        ...
+
+    def append(self, time: float, what: Happening) -> None:
+        """Add an event. Never waits."""
+        ...
+
+    def close(self) -> None:
+        """No event will follow: readers that have seen all are told so."""
+        ...
+
+    def after(self, sequence: int) -> list[Event]:
+        """The kept events that follow `sequence`, oldest first, a bounded number at once.
+
+        Raises EventsGone when an undroppable one that follows is no longer kept.
+        """
+        ...
+
+    async def wait(self, sequence: int, timeout: float) -> bool:
+        """Wait until there are events after `sequence`, or the log is closed (True), or seconds have passed (False)."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether no event will follow."""
+        ...
+
+
+class EventLogs(Protocol):
+    """The logs of all executions."""
+
+    def open(self, execution_id: str) -> EventLog:
+        """A new log."""
+        ...
+
+    def find(self, execution_id: str) -> EventLog | None:
+        """The log of an execution, if it is still kept."""
+        ...
+
+
+class EventsGone(Exception):
+    """An undroppable event is no longer kept; `first_sequence` is the first that is."""
+
+    def __init__(self, first_sequence: int) -> None:
+        super().__init__(f"events before {first_sequence} are no longer kept")
+        self.first_sequence = first_sequence

@@ -1,0 +1,1 @@
+"""Kept in the memory of this process: bounded, and gone with it."""
