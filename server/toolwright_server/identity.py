@@ -15,6 +15,10 @@ class Caller:
         """The same credential, acting for `user`; empty means itself."""
         return Caller(self.tenant, self.principal, user) if user and user != self.user else self
 
+    def shares_with(self, other: "Caller") -> bool:
+        """Whether what belongs to `other` belongs to this caller too: same tenant, same principal."""
+        return self.tenant == other.tenant and self.principal == other.principal
+
 
 ANONYMOUS = Caller(tenant="default", principal="anonymous", user="anonymous")
 

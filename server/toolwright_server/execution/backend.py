@@ -32,7 +32,7 @@ class Reporter(Protocol):
         ...
 
     def log(self, level: str, text: str) -> None:
-        """A log line of the tool."""
+        """A log line of the tool; an unknown level counts as `info`."""
         ...
 
 
@@ -51,14 +51,19 @@ class Work:
     call: Callable[[str, Mapping[str, Any]], Coroutine[Any, Any, Any]]
     # OpenTelemetry context of the call: trace, deadline and execution id, for what the tool calls in turn.
     context: Context
-    # W3C trace headers of the same, for what does not run in this process.
-    trace_headers: Mapping[str, str]
+    # Makes the W3C trace headers of the same, for what does not run in this process.
+    headers: Callable[[], Mapping[str, str]]
     # An ancestor of this call holds a worker, a slot or the like: never wait for one.
     nested: bool
     # Most bytes of the result's JSON text.
     result_limit_bytes: int
     # Set once the work was told to stop.
     cancelled: bool = False
+
+    @property
+    def trace_headers(self) -> Mapping[str, str]:
+        """W3C trace headers of the call."""
+        return self.headers()
 
 
 class Backend(Protocol):

@@ -1,15 +1,14 @@
 """The one canonical encoding of a call's arguments, and the digest made of it.
 
-Canonical JSON here is: UTF-8, object keys sorted by code point, no white space, strings as orjson escapes them, integers
-exact within -2^63..2^64-1, other numbers as the shortest text that reads back as the same IEEE 754 double. `1` and `1.0`
-differ when they come as JSON text; a Struct's numbers are doubles, so integral ones within 2^53 count as integers. The
-digest is SHA-256 over the length-prefixed tool, version, user and canonical arguments. Idempotency, cache, approval and audit use these.
+Canonical JSON: UTF-8, keys sorted by code point, no white space, integers exact within -2^63 to 2^64-1, other numbers
+as the shortest text that reads back as the same double (`1` and `1.0` differ; a Struct's integral numbers within 2^53
+count as integers). Digest: SHA-256 over the length-prefixed tool, version and user, then the canonical arguments.
 """
 
 import hashlib
 import json
 import struct
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -54,7 +53,7 @@ def checked(arguments: Any, field: str, limit: int) -> tuple[dict[str, Any], byt
         raise invalid(field, f"cannot be written as JSON: {error}") from None
     if len(canonical) > limit:
         raise too_large(len(canonical), limit)
-    return arguments, canonical
+    return cast("dict[str, Any]", arguments), canonical
 
 
 def too_large(size: int, limit: int) -> ToolwrightError:

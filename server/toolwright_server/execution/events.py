@@ -80,8 +80,8 @@ class EventLog(Protocol):
         """
         ...
 
-    async def wait(self, sequence: int, timeout: float) -> bool:
-        """Wait until there are events after `sequence`, or the log is closed (True), or seconds have passed (False)."""
+    async def wait(self, sequence: int, seconds: float) -> bool:
+        """Wait until there are events after `sequence`, or the log is closed (True), or `seconds` have passed (False)."""
         ...
 
     @property

@@ -8,10 +8,13 @@ _RANDOM_BITS = 74
 
 
 class Ids:
-    """Makes ids. Clock (nanoseconds since the epoch) and randomness come in, for tests."""
+    """Makes ids. Clock (nanoseconds since the epoch) and randomness come in, for tests.
+
+    The ids are unique, not secret: who may see an execution is asked of its owner, never of its id.
+    """
 
     def __init__(
-        self, clock: Callable[[], int] = time.time_ns, bits: Callable[[int], int] = random.SystemRandom().getrandbits
+        self, clock: Callable[[], int] = time.time_ns, bits: Callable[[int], int] = random.getrandbits
     ) -> None:
         self._clock = clock
         self._bits = bits

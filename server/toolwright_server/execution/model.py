@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any
 
 from toolwright_server.errors import Failure
-from toolwright_server.execution.deadline import DeadlineSource
+from toolwright_server.execution.deadline import Deadline, DeadlineSource
 from toolwright_server.identity import Caller
 from toolwright_server.telemetry.tracing import CallTrace
 
@@ -69,7 +69,8 @@ class Invocation:
     task_id: str = ""
     parent_execution_id: str = ""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
-    # How many calls of this server stand above this one.
+    # The deadline of the call in which this one is a step, and how many calls stand above it.
+    inherited: Deadline | None = None
     depth: int = 0
 
 
@@ -100,6 +101,9 @@ class Execution:
     start_time: float | None = None
     end_time: float | None = None
     attempts: int = 0
+    # Between acceptance and start, and between start and end; None before there was one.
+    queue_seconds: float | None = None
+    tool_seconds: float | None = None
     # JSON text of the value; set if and only if SUCCEEDED.
     result: bytes | None = None
     failure: Failure | None = None

@@ -32,7 +32,7 @@ class _Spill:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=0)
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (closed with the log)
         self.events: deque[tuple[Event, int, int]] = deque()
         self.size = 0
 
@@ -121,12 +121,12 @@ class MemoryEventLog:
         start = self._head + max(0, sequence + 1 - self._events[self._head].sequence)
         return self._events[start : start + BATCH_EVENTS]
 
-    async def wait(self, sequence: int, timeout: float) -> bool:
+    async def wait(self, sequence: int, seconds: float) -> bool:
         if self.last_sequence > sequence or self.closed:
             return True
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[bool] = loop.create_future()
-        timer = loop.call_later(timeout, _settle, waiter, False)
+        timer = loop.call_later(seconds, _settle, waiter, False)
         self._waiters.append(waiter)
         try:
             return await waiter

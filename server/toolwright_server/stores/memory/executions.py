@@ -124,5 +124,3 @@ def _field(row: Execution, name: str) -> str:
     value = getattr(row, name)
     assert isinstance(value, str), name
     return value
-
-

@@ -1,0 +1,160 @@
+"""Runs one call, from what was asked to what became of it. Read it from top to bottom: each step calls the next.
+
+    execute → _resolved → _recorded → _attempted → _settled
+
+Knows neither gRPC nor where tools run or records are kept.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from toolwright_server.catalog.model import Runs, Tool
+from toolwright_server.catalog.registry import Catalog
+from toolwright_server.execution.aftermath import Aftermath
+from toolwright_server.execution.attempt import attempt, seen_to_end
+from toolwright_server.execution.attendance import naming
+from toolwright_server.execution.backend import Backend, Work
+from toolwright_server.execution.deadline import Deadline
+from toolwright_server.execution.events import EventLogs
+from toolwright_server.execution.flight import Flight, Stop
+from toolwright_server.execution.ids import Ids
+from toolwright_server.execution.intake import ExecutorOptions, new_row, resolve
+from toolwright_server.execution.model import Invocation, Stopped
+from toolwright_server.execution.nested import call_nested
+from toolwright_server.execution.outcome import Outcome, judge
+from toolwright_server.execution.propagation import call_context
+from toolwright_server.execution.store import ExecutionStore
+from toolwright_server.identity import Caller
+from toolwright_server.telemetry import Metrics, Tracing
+
+
+class Executor:
+    """See the module."""
+
+    def __init__(
+        self,
+        *,
+        options: ExecutorOptions,
+        catalog: Catalog,
+        backends: Mapping[Runs, Backend],
+        store: ExecutionStore,
+        logs: EventLogs,
+        tracing: Tracing,
+        metrics: Metrics,
+        ids: Callable[[], str] | None = None,
+    ) -> None:
+        self._options = options
+        self._catalog = catalog
+        self._backends = backends
+        self._store = store
+        self._logs = logs
+        self._tracing = tracing
+        self._metrics = metrics
+        self._ids = ids or Ids()
+        self._aftermath = Aftermath(store, metrics)
+        self._flights: dict[str, Flight] = {}
+        # The loop keeps only weak references to its tasks.
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def execute(self, invocation: Invocation) -> Flight:
+        """Check and record a call, and let it run in a task of its own; `attendance.outlast` waits for its end.
+
+        Raises ToolwrightError when the call is refused: then nothing was recorded and nothing happens.
+        """
+        return await self._resolved(invocation)
+
+    async def _resolved(self, invocation: Invocation) -> Flight:
+        """Which tool, whether the arguments are right, and how long it may take."""
+        tool, deadline = resolve(self._catalog, self._options, invocation)
+        return await self._recorded(invocation, tool, deadline)
+
+    async def _recorded(self, invocation: Invocation, tool: Tool, deadline: Deadline) -> Flight:
+        """From here on the execution exists, whatever becomes of it or of its caller."""
+        execution = new_row(self._ids(), self._options, invocation, tool, deadline)
+        await self._store.add(execution)
+        flight = Flight(
+            invocation=invocation,
+            tool=tool,
+            execution=execution,
+            deadline=deadline,
+            events=self._logs.open(execution.execution_id),
+            output_limit=self._options.output_limit,
+            trace=self._tracing.tool_call(invocation.trace, tool.name, execution.execution_id),
+        )
+        self._flights[execution.execution_id] = flight
+        task = asyncio.get_running_loop().create_task(self._attempted(flight))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return flight
+
+    async def _attempted(self, flight: Flight) -> None:
+        """The backend runs the tool until it answers, or until it must stop."""
+        backend = self._backends[flight.tool.runs]
+        answer = await attempt(flight, backend, self._work(flight), self._options.stop_grace)
+        stopped = seen_to_end(answer, backend)
+        if stopped is not Stopped.YES:
+            self._aftermath.watch(flight, answer, stopped)
+        await self._settled(flight, judge(flight, answer), stopped)
+
+    async def _settled(self, flight: Flight, outcome: Outcome, stopped: Stopped) -> None:
+        """What became of it is in the record before anybody hears of it."""
+        execution = flight.execution
+        flight.settle_times(time.monotonic())
+        execution.stopped = stopped
+        execution.result = outcome.result
+        if outcome.failure is not None:
+            execution.failure = naming(outcome.failure, execution.execution_id)
+        flight.move(outcome.state)
+        await self._store.settle(execution)
+        self._observe(flight)
+        del self._flights[execution.execution_id]
+        flight.land()
+
+    def flight(self, caller: Caller, execution_id: str) -> Flight | None:
+        """The caller's running execution of that id, if there is one."""
+        flight = self._flights.get(execution_id)
+        return flight if flight is not None and caller.shares_with(flight.execution.caller) else None
+
+    @property
+    def running(self) -> int:
+        """How many executions have not ended."""
+        return len(self._flights)
+
+    async def stop_all(self, reason: Stop) -> None:
+        """Tell every running execution to stop, and wait until all are settled."""
+        while self._tasks:
+            for flight in tuple(self._flights.values()):
+                flight.stop(reason)
+            await asyncio.wait(tuple(self._tasks))
+
+    def _work(self, flight: Flight) -> Work:
+        execution = flight.execution
+        return Work(
+            execution_id=execution.execution_id,
+            task_id=execution.task_id,
+            tool=flight.tool,
+            arguments=flight.invocation.arguments,
+            caller=execution.caller,
+            deadline=flight.deadline,
+            reporter=flight,
+            call=partial(call_nested, self.execute, flight),
+            context=call_context(flight.trace, flight.deadline, execution.execution_id),
+            headers=partial(self._tracing.headers, flight.trace),
+            nested=flight.invocation.depth > 0,
+            result_limit_bytes=self._options.result_limit,
+        )
+
+    def _observe(self, flight: Flight) -> None:
+        execution, failure = flight.execution, flight.execution.failure
+        error_type = failure.reason.name if failure is not None else None
+        if execution.tool_seconds is not None:
+            self._metrics.tool_call(execution.tool, error_type, execution.tool_seconds)
+        if flight.trace is not flight.invocation.trace:
+            self._tracing.end_tool_call(
+                flight.trace,
+                error_type,
+                failure.message if failure is not None else None,
+                {"toolwright.execution.state": execution.state.name},
+            )

@@ -1,0 +1,115 @@
+"""What is decided about a call before it exists: which tool, whether the arguments are right, how long it may take."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from toolwright_server.catalog.model import Tool
+from toolwright_server.catalog.registry import Catalog
+from toolwright_server.errors import Reason, ToolwrightError, Violation
+from toolwright_server.execution import canonical
+from toolwright_server.execution.deadline import Deadline, DeadlineSource
+from toolwright_server.execution.model import Execution, Invocation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorOptions:
+    """Who this server is, and the limits that hold for every call. Times in seconds, sizes in bytes."""
+
+    server_id: str
+    epoch: int
+    default_timeout: float
+    maximum_timeout: float
+    category_timeouts: Mapping[str, float]
+    stop_grace: float
+    nesting_limit: int
+    result_limit: int
+    output_limit: int
+
+
+def resolve(catalog: Catalog, options: ExecutorOptions, invocation: Invocation) -> tuple[Tool, Deadline]:
+    """The tool and the deadline. Raises TOOL_NOT_FOUND, INVALID_ARGUMENTS, INVALID_STATE or CLIENT_DEADLINE."""
+    if invocation.depth > options.nesting_limit:
+        raise ToolwrightError(
+            Reason.INVALID_STATE,
+            f"calls are nested deeper than {options.nesting_limit}",
+            metadata={"outcome": "not_started"},
+        )
+    tool = catalog.resolve(invocation.tool, invocation.tool_version)
+    if not tool.input_schema.accepts(invocation.arguments):
+        raise invalid_arguments(tool, tool.input_schema.violations(invocation.arguments))
+    return tool, deadline(options, invocation, tool)
+
+
+def invalid_arguments(tool: Tool, violations: Sequence[Violation]) -> ToolwrightError:
+    """INVALID_ARGUMENTS naming every field that breaks the tool's schema."""
+    first = violations[0]
+    where = f" at {first.field}" if first.field else ""
+    return ToolwrightError(
+        Reason.INVALID_ARGUMENTS,
+        f"the arguments break the schema of {tool.name}{where}: {first.description}",
+        metadata={"outcome": "not_started"},
+        violations=violations,
+    )
+
+
+def declared_timeout(options: ExecutorOptions, tool: Tool) -> tuple[float, DeadlineSource]:
+    """Seconds that hold when the call names no timeout: the tool's own, or else its category's, or else the default."""
+    if tool.timeout_seconds is not None:
+        return tool.timeout_seconds, DeadlineSource.TOOL
+    category = options.category_timeouts.get(tool.category)
+    if category is not None:
+        return category, DeadlineSource.CATEGORY
+    return options.default_timeout, DeadlineSource.SERVER
+
+
+def deadline(options: ExecutorOptions, invocation: Invocation, tool: Tool) -> Deadline:
+    """The shortest of all limits. Raises CLIENT_DEADLINE when they leave no time."""
+    inherited = invocation.inherited
+    chosen = Deadline.shortest(
+        invocation.received,
+        # A detached execution outlives its caller.
+        (None if invocation.detach else invocation.client_budget, DeadlineSource.CLIENT),
+        (
+            None if inherited is None else inherited.remaining(),
+            DeadlineSource.CLIENT if inherited is None else inherited.source,
+        ),
+        (invocation.timeout, DeadlineSource.REQUEST),
+        declared_timeout(options, tool),
+        (options.maximum_timeout, DeadlineSource.SERVER),
+    )
+    if chosen.limit_seconds > 0:
+        return chosen
+    raise ToolwrightError(
+        Reason.CLIENT_DEADLINE,
+        f"the deadline leaves no time to run {tool.name}",
+        metadata={"outcome": "not_started", "source": chosen.source.name},
+    )
+
+
+def new_row(
+    execution_id: str, options: ExecutorOptions, invocation: Invocation, tool: Tool, limit: Deadline
+) -> Execution:
+    """The execution's row, as it is recorded before the tool can be started."""
+    now = time.time()
+    return Execution(
+        execution_id=execution_id,
+        caller=invocation.caller,
+        tool=tool.name,
+        tool_version=tool.version,
+        digest=canonical.digest(tool.name, tool.version, invocation.caller.user, invocation.canonical),
+        server_id=options.server_id,
+        epoch=options.epoch,
+        trace_id=invocation.trace.trace_id,
+        create_time=now,
+        deadline_time=now + limit.remaining(),
+        deadline_source=limit.source,
+        as_json=invocation.as_json,
+        task_id=invocation.task_id or execution_id,
+        parent_execution_id=invocation.parent_execution_id,
+        request_id=invocation.request_id,
+        session_id=invocation.session_id,
+        agent_id=invocation.agent_id,
+        labels=invocation.labels,
+        arguments_bytes=len(invocation.canonical),
+    )

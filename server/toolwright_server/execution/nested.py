@@ -1,0 +1,71 @@
+"""Calls made by tools: children of the execution in which they are a step, walking the same corridor."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+
+from toolwright_server.catalog.context import ToolCallError
+from toolwright_server.errors import ToolwrightError
+from toolwright_server.execution import canonical
+from toolwright_server.execution.flight import Flight, Stop
+from toolwright_server.execution.model import Execution, Invocation, State
+
+ARGUMENTS_LIMIT = 4 << 20
+
+
+async def call_nested(
+    execute: Callable[[Invocation], Awaitable[Flight]], parent: Flight, tool: str, arguments: Mapping[str, Any]
+) -> Any:
+    """Run `tool` as a child of `parent` and return its value.
+
+    Raises ToolCallError when it was refused or failed. Cancelled, it stops the child.
+    """
+    try:
+        child = await execute(_child(parent, tool, arguments))
+    except ToolwrightError as error:
+        failure = error.failure
+        raise ToolCallError(
+            failure.reason.name, failure.message, retryable=failure.may_retry(), metadata=failure.metadata
+        ) from None
+    parent.children.add(child)
+    try:
+        await child.ended(None)
+    except asyncio.CancelledError:
+        child.stop(Stop.PARENT_ENDED)
+        raise
+    finally:
+        parent.children.discard(child)
+    return _value(child.execution)
+
+
+def _child(parent: Flight, tool: str, arguments: Mapping[str, Any]) -> Invocation:
+    above = parent.invocation
+    checked, encoded = canonical.checked(dict(arguments), "arguments", ARGUMENTS_LIMIT)
+    return Invocation(
+        caller=above.caller,
+        tool=tool,
+        tool_version="",
+        arguments=checked,
+        canonical=encoded,
+        as_json=True,
+        trace=parent.trace,
+        received=time.monotonic(),
+        session_id=above.session_id,
+        agent_id=above.agent_id,
+        task_id=parent.execution.task_id,
+        parent_execution_id=parent.execution.execution_id,
+        inherited=parent.deadline,
+        depth=above.depth + 1,
+    )
+
+
+def _value(execution: Execution) -> Any:
+    if execution.state is State.SUCCEEDED:
+        assert execution.result is not None
+        return orjson.loads(execution.result)
+    failure = execution.failure
+    assert failure is not None
+    raise ToolCallError(failure.reason.name, failure.message, retryable=failure.may_retry(), metadata=failure.metadata)
