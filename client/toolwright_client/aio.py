@@ -51,7 +51,7 @@ class AsyncClient:
         credentials = tls.credentials() if tls is not None else credentials
         self.target = target
         self._timeout = timeout
-        self._connection = Connection(target, credentials, policy, channel_options)
+        self._connection = Connection(target, credentials, channel_options)
         self._caller = Caller(self._connection, policy, metadata or {})
         self._lookup = Lookup(self._caller)
         self._stopping: set[asyncio.Task[None]] = set()

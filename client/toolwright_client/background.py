@@ -36,7 +36,9 @@ class BackgroundLoop:
             raise
 
     def stop(self) -> None:
-        """Ends the thread."""
+        """Ends the thread, in the process that has it."""
+        if not self._thread.is_alive():
+            return
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(GOODBYE_SECONDS)
 
@@ -44,12 +46,18 @@ class BackgroundLoop:
 class _Process:
     """What belongs to this process: a fork has no thread of its parent's, so it starts anew."""
 
-    def __init__(self) -> None:
-        self.pid = os.getpid()
+    def __init__(self, *, forked_too_late: bool = False) -> None:
+        self.forked_too_late = forked_too_late
         self.lock = threading.Lock()
         self.loop: BackgroundLoop | None = None
 
     def background(self) -> BackgroundLoop:
+        if self.forked_too_late:
+            message = (
+                "this process was forked after a blocking client had been used, and gRPC cannot go on in such a fork; "
+                "fork before the first use, or start processes by spawn or forkserver"
+            )
+            raise RuntimeError(message)
         with self.lock:
             if self.loop is None:
                 self.loop = BackgroundLoop()
@@ -62,7 +70,7 @@ _process = _Process()
 
 def _forked() -> None:
     global _process  # noqa: PLW0603 - the one thing that a new process must replace
-    _process = _Process()
+    _process = _Process(forked_too_late=_process.forked_too_late or _process.loop is not None)
 
 
 os.register_at_fork(after_in_child=_forked)

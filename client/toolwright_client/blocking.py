@@ -84,8 +84,8 @@ class BlockingHandle:
 class Client:
     """Calls the tools of one server and waits. Takes and answers what AsyncClient does; may be shared by threads.
 
-    Made before a fork, it connects anew in each process that uses it; gRPC itself does not allow a fork after its
-    first use.
+    Made before a fork, it connects anew in each process that uses it. A fork after its first use cannot use any: gRPC
+    would hang there, so a RuntimeError says it instead.
     """
 
     def __init__(
@@ -109,15 +109,15 @@ class Client:
             retries=retries,
             channel_options=channel_options,
         )
-        self._made: tuple[int, AsyncClient] | None = None
+        # By process id, and never dropped: closing the parent's channel in a fork would hang.
+        self._made: dict[int, AsyncClient] = {}
         self._lock = threading.Lock()
 
     @property
     def _client(self) -> AsyncClient:
+        background()
         with self._lock:
-            if self._made is None or self._made[0] != os.getpid():
-                self._made = (os.getpid(), self._make())
-            return self._made[1]
+            return self._made.setdefault(os.getpid(), self._make())
 
     def execute(
         self,
@@ -170,8 +170,8 @@ class Client:
 
     def close(self) -> None:
         """Ends what is in flight and closes the connection."""
-        if self._made is not None and self._made[0] == os.getpid():
-            background().run(self._client.aclose())
+        if made := self._made.get(os.getpid()):
+            background().run(made.aclose())
 
     def __enter__(self) -> Self:
         return self

@@ -12,11 +12,10 @@ from toolwright.v1 import tool_catalog_pb2_grpc, tool_execution_pb2_grpc
 from toolwright_client.deadline import Budget
 from toolwright_client.errors import NotConnected
 from toolwright_client.model import NOT_STARTED, Failure
-from toolwright_client.retries import RetryPolicy
 from toolwright_client.statuses import NOT_CONNECTED
 
 TRANSPORT_BYTES = 16 * 1024 * 1024
-# Trailers above gRPC's soft limit of 8 KiB would turn any status into RESOURCE_EXHAUSTED, which gRPC then retries.
+# Trailers above gRPC's soft limit of 8 KiB would turn any status into a bare RESOURCE_EXHAUSTED.
 METADATA_BYTES = 64 * 1024
 
 ChannelOptions = Sequence[tuple[str, str | int]]
@@ -46,13 +45,12 @@ class Connection:
         self,
         target: str,
         credentials: grpc.ChannelCredentials | None,
-        policy: RetryPolicy,
         options: ChannelOptions,
     ) -> None:
         self.target = target
         self.closed = False
         self._credentials = credentials
-        self._options = [*_options(policy), *options]
+        self._options = [*_OPTIONS, *options]
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -124,18 +122,17 @@ _SETTLED = frozenset(
 )
 
 
-def _options(policy: RetryPolicy) -> ChannelOptions:
-    return [
-        ("grpc.service_config", policy.service_config()),
-        ("grpc.enable_retries", 1),
-        ("grpc.max_send_message_length", TRANSPORT_BYTES),
-        ("grpc.max_receive_message_length", TRANSPORT_BYTES),
-        ("grpc.max_metadata_size", METADATA_BYTES),
-        ("grpc.absolute_max_metadata_size", METADATA_BYTES),
-        # A dead peer is noticed within 40 s also when nothing is sent; servers answer 10 s and more apart.
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
-        ("grpc.primary_user_agent", "toolwright-client/0.1.0"),
-    ]
+_OPTIONS: ChannelOptions = (
+    # What may be sent again is decided in `retries`; gRPC itself only resends what no server has seen.
+    ("grpc.service_config_disable_resolution", 1),
+    ("grpc.max_send_message_length", TRANSPORT_BYTES),
+    ("grpc.max_receive_message_length", TRANSPORT_BYTES),
+    ("grpc.max_metadata_size", METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", METADATA_BYTES),
+    # A dead peer is noticed within 40 s also when nothing is sent; servers answer 10 s and more apart.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.primary_user_agent", "toolwright-client/0.1.0"),
+)

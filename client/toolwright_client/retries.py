@@ -1,6 +1,5 @@
 """When a call may be sent again, and after how long. The rule is here and nowhere else; nothing here sends."""
 
-import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,31 +33,18 @@ class RetryPolicy:
             yield backoff * (0.5 + random.random() / 2)  # noqa: S311 - spreads clients, hides nothing
             backoff = min(backoff * 2, self.max_backoff_seconds)
 
-    def service_config(self) -> str:
-        """What gRPC retries by itself: refusals by a limit, as the server's `grpc-retry-pushback-ms` tells.
-
-        UNAVAILABLE is not listed: a server that dies in mid-call sends no trailer, and gRPC would run it twice.
-        """
-        limited: dict[str, object] = {
-            "maxAttempts": min(self.max_attempts, 5),
-            "initialBackoff": f"{self.initial_backoff_seconds:.3f}s",
-            "maxBackoff": f"{self.max_backoff_seconds:.3f}s",
-            "backoffMultiplier": 2,
-            "retryableStatusCodes": ["RESOURCE_EXHAUSTED"],
-        }
-        every: dict[str, str] = {}
-        method: dict[str, object] = {"name": [every]}
-        if self.max_attempts > 1:
-            method["retryPolicy"] = limited
-        return json.dumps({"methodConfig": [method]})
-
 
 def may_repeat(error: ToolwrightError, effect: Effect | None) -> bool:
     """Whether a call that ended like this may be sent again without a chance to repeat a side effect.
 
-    Only when the server or the connection proves that nothing started, or when twice is the same as once. A
-    `request_id` is no reason yet: servers of this release do not recognise a call that they have seen.
+    Only when the server or the connection proves that nothing started, when a limit refused it, or when twice is the
+    same as once. A `request_id` is no reason yet: servers of this release do not recognise a call that they have seen.
+
+    gRPC itself retries nothing (there is no retry policy in the service config): it looks at the code alone, and a
+    proxy that resets a running call with ENHANCE_YOUR_CALM, or trailers that are too long, look like a limit to it.
     """
+    if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return error.retryable and error.reason != "" and error.outcome in {"", NOT_STARTED}
     if error.code is not grpc.StatusCode.UNAVAILABLE:
         return False
     return error.outcome == NOT_STARTED or (effect is not None and effect.repeatable)

@@ -1,5 +1,6 @@
 """Rebuilds exceptions from gRPC statuses and from errors inside executions. It decides nothing about retries."""
 
+from dataclasses import replace
 from typing import TypeVar
 
 import grpc
@@ -10,6 +11,7 @@ from toolwright_client import errors
 from toolwright_client.model import UNKNOWN, Execution, Failure, State, Violation
 
 DETAILS = "grpc-status-details-bin"
+PUSHBACK = "grpc-retry-pushback-ms"
 DOMAIN = "toolwright.v1"
 ACTION = "suggestedAction"
 # The reasons that the client itself gives.
@@ -98,7 +100,17 @@ def error_of_rpc(error: grpc.aio.AioRpcError, *, request_id: str = "") -> errors
     """The exception for a status, with our details or without (a proxy's, a dead server's, gRPC's own)."""
     details = _details(error)
     failure = _bare(error) if details is None else _failure(error.code(), error.details() or "", details)
-    return error_of(failure, request_id=request_id)
+    return error_of(_pushed_back(failure, error), request_id=request_id)
+
+
+def _pushed_back(failure: Failure, error: grpc.aio.AioRpcError) -> Failure:
+    """`grpc-retry-pushback-ms` outweighs RetryInfo: a negative one, or one that is no number, says never again."""
+    for key, value in error.trailing_metadata() or ():
+        if key == PUSHBACK:
+            text = str(value)
+            seconds = int(text) / 1000 if text.isascii() and text.isdigit() else None
+            return replace(failure, retryable=seconds is not None, retry_delay=seconds)
+    return failure
 
 
 def _details(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:

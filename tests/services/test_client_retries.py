@@ -221,6 +221,48 @@ async def test_a_named_call_of_a_side_effect_is_detached_and_still_stopped_when_
     assert [each.request.execution_id for each in script.of("CancelExecution")] == ["e-5"]
 
 
+async def resetting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, calls: list[int]) -> None:
+    """Just enough HTTP/2 to take a whole request and then reset it with ENHANCE_YOUR_CALM, as a proxy may."""
+    settings, ping, data, acknowledged, calm = 4, 6, 0, 1, 11
+    await reader.readexactly(24)
+    writer.write(bytes([0, 0, 0, settings, 0, 0, 0, 0, 0]))
+    while frame := await reader.read(9):
+        length, kind, flags, stream = int.from_bytes(frame[:3]), frame[3], frame[4], frame[5:]
+        body = await reader.readexactly(length)
+        if kind == settings and not flags & acknowledged:
+            writer.write(bytes([0, 0, 0, settings, acknowledged, 0, 0, 0, 0]))
+        if kind == ping and not flags & acknowledged:
+            writer.write(bytes([0, 0, 8, ping, acknowledged, 0, 0, 0, 0]) + body)
+        if kind == data and flags & acknowledged:
+            calls.append(int.from_bytes(stream))
+            writer.write(bytes([0, 0, 4, 3, 0, *stream, 0, 0, 0, calm]))
+        await writer.drain()
+
+
+@pytest.mark.asyncio
+async def test_a_proxy_that_resets_a_running_call_as_if_by_a_limit_gets_it_only_once() -> None:
+    calls: list[int] = []
+    writers: list[asyncio.StreamWriter] = []
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        await resetting(reader, writer, calls)
+        ended.set()
+
+    proxy = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = proxy.sockets[0].getsockname()[1]
+    async with proxy, AsyncClient(f"127.0.0.1:{port}", retries=QUICK) as client:
+        with pytest.raises(LimitReached) as caught:
+            await client.execute("t", timeout=5)
+        for writer in writers:
+            writer.close()
+            await writer.wait_closed()
+        await asyncio.wait_for(ended.wait(), 5)
+    assert (caught.value.reason, caught.value.outcome) == ("", "unknown")
+    assert len(calls) == 1
+
+
 @asynccontextmanager
 async def process(address: str, journal: Path, effect: int, fate: str) -> AsyncGenerator[str]:
     """The server in a process of its own, and its address."""
