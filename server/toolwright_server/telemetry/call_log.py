@@ -13,6 +13,7 @@ import orjson
 FLUSH_SECONDS = 0.1
 FLUSH_BYTES = 64 * 1024
 MAX_PENDING_LINES = 20_000
+_LONGEST_NAME = 200
 
 
 class CallLog:
@@ -62,7 +63,7 @@ class CallLog:
                 "level": "info",
                 "message": "call",
                 "method": method,
-                "tool": tool,
+                "tool": tool[:_LONGEST_NAME],
                 "code": code,
                 "reason": reason,
                 "seconds": round(seconds, 6),
@@ -115,7 +116,12 @@ class CallLog:
 
 
 def _json_line(fields: dict[str, Any]) -> bytes:
-    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+    try:
+        return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        # A caller may ask for a tool by a name that is no Unicode.
+        safe = {key: _printable(value) if isinstance(value, str) else value for key, value in fields.items()}
+        return orjson.dumps(safe, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _text_line(fields: dict[str, Any]) -> bytes:
@@ -123,5 +129,10 @@ def _text_line(fields: dict[str, Any]) -> bytes:
     method = fields["method"].rpartition("/")[2]
     took = f"{fields['seconds'] * 1000:.1f} ms"
     ids = " ".join(f"{name}={fields[name] or '-'}" for name in ("execution_id", "trace_id", "caller"))
-    line = f"{fields['time']} [info] {method} {fields['tool'] or '-'} {outcome} {took} {ids}\n"
-    return line.encode("utf-8", "replace")
+    line = f"{fields['time']} [info] {method} {fields['tool'] or '-'} {outcome} {took} {ids}"
+    return f"{_printable(line)}\n".encode()
+
+
+def _printable(text: str) -> str:
+    """Without characters that would forge a line or steer the terminal: names come from callers."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

@@ -91,14 +91,18 @@ class ExporterPipe:
         try:
             async with asyncio.timeout(seconds):
                 while self._unanswered > 0 and self.alive:
-                    self._answered.clear()
-                    await self._answered.wait()
+                    await self.next_report()
         except TimeoutError:
             pass
         return self._unanswered <= 0
 
+    async def next_report(self) -> None:
+        """Wait until the exporter says something, or ends."""
+        self._answered.clear()
+        await self._answered.wait()
+
     async def close(self, seconds: float) -> bool:
-        """Drain, close the pipe, wait for the process, `seconds` in all; False when spans or the process are left."""
+        """Drain, close the pipe, wait for the end, `seconds` in all; False when spans were lost or it was killed."""
         process = self._process
         if process is None:
             return True
@@ -183,8 +187,11 @@ class ExporterPipe:
 
 
 def _ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Wait for the process; kill it when it takes longer, so that the server leaves nothing behind."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
         return False
     return True

@@ -68,6 +68,7 @@ class TelemetryHttp:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # a full queue makes clients wait a second or more
 
     def __init__(self, host: str, port: int, metrics: Callable[[], str], health: Health) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
