@@ -1,0 +1,221 @@
+"""The knobs: one frozen model, each with its unit in the name, its default and one line of what it is for.
+
+Checks what it is given and never reads the outside: `sources.load_settings` does.
+"""
+
+import os
+import re
+import secrets
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+from pydantic import Field
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from toolwright_server.settings.address import Address
+
+PREFIX = "TOOLWRIGHT_"
+_KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
+
+CATEGORY_TIMEOUTS_SECONDS: Mapping[str, float] = {
+    "crm": 5.0,
+    "whatsapp": 15.0,
+    "system": 10.0,
+    "browser": 30.0,
+    "email": 10.0,
+    "drive": 60.0,
+    "calendar": 10.0,
+    "http": 15.0,
+    "ai": 45.0,
+    "knowledge": 3.0,
+    "diagnostics": 30.0,
+}
+
+_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Pause = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=1)]
+_Optional = Annotated[int, Field(ge=0)]
+_Bytes = Annotated[int, Field(ge=1)]
+_Names = Annotated[tuple[str, ...], NoDecode]
+
+
+def _default_workers() -> int:
+    return 4 * len(os.sched_getaffinity(0))
+
+
+class Settings(BaseSettings):
+    """The whole configuration. `Settings(...)` takes what it is given and nothing else; `load` reads the outside."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__", hide_input_in_errors=True
+    )
+
+    listen: str = Field("127.0.0.1:50051", description="gRPC: host:port (port 0: any free one) or unix:/path.")
+    http_listen: str = Field("127.0.0.1:8080", description="/metrics and /healthz: host:port. Empty: off.")
+    data_dir: Path = Field(Path(".toolwright"), description="Folder for everything that is kept on disk.")
+    server_id: str = Field(
+        "",
+        validate_default=True,
+        description="Name of this server in every record. Empty: the host's name and a random part.",
+    )
+    insecure: bool = Field(
+        default=False,
+        description="Allow an address other than loopback, although nothing authenticates callers or encrypts.",
+    )
+    toolkits: _Names = Field((), description="Toolkits to load, separated by commas. Empty: all that are installed.")
+    tools: _Names = Field((), description="Modules or .py files with tools to load as well, separated by commas.")
+    toolkit: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="A toolkit's own settings, one table each: [toolkit.knowledge]."
+    )
+
+    default_timeout_seconds: _Seconds = Field(30, description="For tools whose category has no timeout.")
+    maximum_timeout_seconds: _Seconds = Field(3600, description="No call runs longer, whatever is asked for.")
+    category_timeouts_seconds: dict[str, _Seconds] = Field(
+        default_factory=dict,
+        validate_default=True,
+        description="Timeout by category, for tools that declare none. What is given is merged over the defaults.",
+    )
+    stop_grace_seconds: _Pause = Field(
+        0.010, description="How long an answer waits for the confirmation that its stopped work has ended."
+    )
+
+    process_workers: _Count = Field(
+        default_factory=_default_workers,
+        description="Worker processes for synchronous tools.",
+        json_schema_extra={"default_text": "4 per core"},
+    )
+    process_extra_workers: _Optional = Field(
+        default_factory=_default_workers,
+        description="Workers that nested calls may add while all are busy.",
+        json_schema_extra={"default_text": "4 per core"},
+    )
+    process_queue_limit: _Optional = Field(256, description="Calls that may wait for a worker; more are refused.")
+    process_memory_limit_bytes: _Bytes = Field(
+        1 * _GIB, description="Memory of one worker, unless a tool sets its own."
+    )
+    process_calls_per_worker: _Count = Field(10_000, description="A worker is replaced after so many calls.")
+    process_environment: _Names = Field(
+        (), description="Names of environment variables that workers may see, separated by commas."
+    )
+    thread_workers: _Count = Field(8, description="Threads for tools that chose them.")
+    thread_queue_limit: _Optional = Field(64, description="Calls that may wait for a thread; more are refused.")
+    nesting_limit: _Count = Field(16, description="How deep tools may call tools.")
+
+    arguments_limit_bytes: _Bytes = Field(4 * _MIB, description="Arguments of one call, as JSON.")
+    result_limit_bytes: _Bytes = Field(4 * _MIB, description="Result of one call, as JSON.")
+    output_limit_bytes: _Bytes = Field(64 * _MIB, description="What one call may send as output in all.")
+    events_limit_bytes: _Bytes = Field(256 * _KIB, description="Events of one execution that are kept in memory.")
+    events_spill_limit_bytes: _Optional = Field(
+        64 * _MIB, description="Events of one execution that are kept on disk beyond that."
+    )
+    executions_kept_count: _Count = Field(10_000, description="Ended executions that are kept.")
+    executions_kept_bytes: _Bytes = Field(256 * _MIB, description="Memory that ended executions may take.")
+    executions_kept_seconds: _Seconds = Field(86_400, description="How long an ended execution is kept.")
+
+    concurrent_calls_limit: _Count = Field(1000, description="Calls in flight; more are refused.")
+    metadata_limit_bytes: _Bytes = Field(16 * _KIB, description="Metadata of one call.")
+    message_limit_bytes: _Bytes = Field(16 * _MIB, description="One gRPC message; above the limits of what it carries.")
+    drain_notice_seconds: _Pause = Field(
+        2, description="After SIGTERM: how long calls are still accepted while health says NOT_SERVING."
+    )
+    drain_grace_seconds: _Pause = Field(
+        30, description="How long running calls may then take before they are cancelled."
+    )
+
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
+        "info", description="Least level that is logged: debug, info, warning, error or critical."
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="auto: text on a terminal, json elsewhere; or json, or text."
+    )
+    loop_blocked_seconds: _Seconds = Field(
+        1.0, description="An event loop that stands still so long is reported, and health says NOT_SERVING."
+    )
+    span_file_limit_bytes: _Bytes = Field(
+        16 * _MIB, description="File of spans in the data directory, when it is used."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what the constructor is given: `load` decides what is read from outside, and in which order."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    @pydantic.field_validator("toolkits", "tools", "process_environment", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @pydantic.field_validator("process_environment")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(f"{name!r} is no name of an environment variable")
+        return value
+
+    @pydantic.field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @pydantic.field_validator("category_timeouts_seconds")
+    @classmethod
+    def _merge(cls, value: dict[str, float]) -> dict[str, float]:
+        return {**CATEGORY_TIMEOUTS_SECONDS, **value}
+
+    @pydantic.field_validator("data_dir")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @pydantic.field_validator("server_id")
+    @classmethod
+    def _identify(cls, value: str) -> str:
+        return value or f"{socket.gethostname()}-{secrets.token_hex(4)}"
+
+    @pydantic.field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        Address.parse(value)
+        return value
+
+    @pydantic.field_validator("http_listen")
+    @classmethod
+    def _check_http_listen(cls, value: str) -> str:
+        if value and not Address.parse(value).host:
+            raise ValueError("must be host:port, or empty for none")
+        return value
+
+    @pydantic.model_validator(mode="after")
+    def _check_together(self) -> Self:
+        for name in ("listen", "http_listen"):
+            value = getattr(self, name)
+            if value and not self.insecure and not Address.parse(value).is_loopback:
+                raise ValueError(
+                    f"{name} = {value!r} can be reached from other machines, and this release neither authenticates "
+                    "callers nor encrypts: use 127.0.0.1, ::1 or unix:/path, or set insecure = true if the network "
+                    "around it is trusted"
+                )
+        for name in ("arguments_limit_bytes", "result_limit_bytes"):
+            if getattr(self, name) >= self.message_limit_bytes:
+                raise ValueError(
+                    f"{name} = {getattr(self, name)} must be below message_limit_bytes = {self.message_limit_bytes}, "
+                    "or gRPC refuses such a message before it can be answered: lower the one or raise the other"
+                )
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether gRPC can only be reached from this machine."""
+        return Address.parse(self.listen).is_loopback
