@@ -1,0 +1,89 @@
+"""Which comparisons are made, between which servers and with which targets. Prints no result."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import rounds
+from benchmarks.contenders import Contender
+from benchmarks.load import Generate
+from benchmarks.rounds import Comparison
+from benchmarks.servers import ONE_PERCENT, bare_server, every_call_to, span_sink, toolwright
+from benchmarks.targets import Verdict, all_spans_and, at_least, p50_within
+from benchmarks.traced import Traced
+
+Outcome = tuple[Comparison, Verdict | None]
+NAMES = ("echo", "lone", "traced", "stream")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How often, how long, with which generator, and which of NAMES."""
+
+    rounds: int
+    seconds: float
+    generate: Generate
+    names: tuple[str, ...] = NAMES
+
+    def against(self, bare: Contender, ours: Contender) -> Iterator[Outcome]:
+        """The comparisons that need no sink."""
+        if "echo" in self.names:
+            yield self._judged(self.echo("echo, 200 B, 64 callers", bare, ours, 200, 64), at_least(0.88))
+            yield self.echo("echo, 2 KB, 64 callers", bare, ours, 2000, 64), None
+        if "lone" in self.names:
+            yield self._judged(self.echo("echo, 200 B, 1 caller", bare, ours, 200, 1), p50_within(0.2))
+            yield self.echo("echo, 2 KB, 1 caller", bare, ours, 2000, 1), None
+        if "stream" in self.names:
+            yield self._judged(self.stream(bare, ours), at_least(0.8))
+
+    def servers(self) -> Iterator[Outcome]:
+        """Bare against ours."""
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            bare = stack.enter_context(bare_server(folder))
+            if set(self.names) - {"traced"}:
+                with toolwright(folder, "toolwright, 1 % traced", ONE_PERCENT) as ours:
+                    yield from self.against(bare, ours)
+            if "traced" in self.names:
+                sink = stack.enter_context(span_sink(folder))
+                ours = stack.enter_context(toolwright(folder, "toolwright, all traced", every_call_to(sink.address)))
+                yield self.traced(bare, ours, Traced(sink))
+
+    def self_check(self) -> Iterator[Outcome]:
+        """Bare against bare: every ratio must be about 1."""
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            servers = [stack.enter_context(bare_server(folder, name)) for name in ("bare", "bare again")]
+            for comparison, _ in self.against(*servers):
+                yield comparison, None
+
+    def echo(self, title: str, bare: Contender, ours: Contender, size: int, callers: int) -> Comparison:
+        """Compares the echo of arguments of `size` bytes."""
+        runs = [rounds.echo_runner(side, size, callers, self.seconds, self.generate) for side in (bare, ours)]
+        return rounds.interleaved(title, "calls", self.rounds, (bare.name, runs[0]), (ours.name, runs[1]))
+
+    def traced(self, bare: Contender, ours: Contender, spans: Traced) -> Outcome:
+        """Compares the echo when each call is traced, and follows the spans to the sink."""
+        runs = [rounds.echo_runner(side, 200, 64, self.seconds, self.generate) for side in (bare, ours)]
+        spans.settle()
+        title = "echo, 200 B, 64 callers, every call traced and exported"
+        pair = (bare.name, runs[0]), (ours.name, spans.following(runs[1]))
+        comparison = rounds.interleaved(title, "calls", self.rounds, *pair)
+        comparison.notes.append(spans.note())
+        return comparison, all_spans_and(spans, at_least(0.55))(comparison)
+
+    def stream(self, bare: Contender, ours: Contender) -> Comparison:
+        """Compares streams of as many messages, of the length that most of ours have."""
+        count, length = rounds.typical_stream(ours)
+        runs = [
+            rounds.stream_runner(side, steps, length, self.seconds)
+            for side, steps in ((bare, count), (ours, rounds.STREAM_STEPS))
+        ]
+        title = f"stream, {count} events of {length} B, {rounds.STREAMS_AT_A_TIME} at a time"
+        return rounds.interleaved(title, "events", self.rounds, (bare.name, runs[0]), (ours.name, runs[1]))
+
+    @staticmethod
+    def _judged(comparison: Comparison, judge: Callable[[Comparison], Verdict]) -> Outcome:
+        return comparison, judge(comparison)

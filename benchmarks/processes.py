@@ -1,0 +1,93 @@
+"""Starts and ends the processes that are measured and reads what CPU time they took; knows not what they serve."""
+
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+STOP_SECONDS = 10.0
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """The environment without settings of ours or of OpenTelemetry that the shell may hold, plus `extra`."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("TOOLWRIGHT_", "OTEL_", "GRPC_"))}
+    return {**kept, "PYTHONUNBUFFERED": "1", **extra}
+
+
+class Process:
+    """One process of ours: started here, ended here, its standard error kept in a file."""
+
+    def __init__(self, name: str, command: list[str], log: Path, extra: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        self._log = log
+        with log.open("wb") as stderr:
+            self._popen = subprocess.Popen(
+                command, cwd=ROOT, env=environment(extra or {}), stdout=subprocess.PIPE, stderr=stderr
+            )
+
+    @classmethod
+    def module(cls, name: str, module: str, log: Path) -> Self:
+        """A module of this package as a process."""
+        return cls(name, [sys.executable, "-m", module], log)
+
+    def first_line(self, seconds: float) -> str:
+        """The first line the process prints.
+
+        Raises:
+            RuntimeError: it ended, or printed nothing in time; says what its standard error held.
+        """
+        stdout = self._popen.stdout
+        assert stdout is not None
+        ready, _, _ = select.select([stdout], [], [], seconds)
+        line = stdout.readline().decode().strip() if ready else ""
+        if not line:
+            raise RuntimeError(f"{self.name} printed nothing within {seconds:g} s; {self.last_words()}")
+        return line
+
+    def running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._popen.poll() is None
+
+    def last_words(self) -> str:
+        """What the process left on standard error, shortened."""
+        text = self._log.read_text(encoding="utf-8", errors="replace").strip()
+        return f"its standard error: {text[-2000:] or '(empty)'}"
+
+    def cpu_seconds(self) -> tuple[float, float]:
+        """CPU time, user and system, of the process itself and of all its descendants that live now."""
+        process = psutil.Process(self._popen.pid)
+        own = process.cpu_times()
+        others = 0.0
+        for child in process.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = child.cpu_times()
+                others += times.user + times.system
+        return own.user + own.system, others
+
+    def stop(self) -> None:
+        """Ends the process: SIGTERM, and SIGKILL when it does not listen."""
+        if self.running():
+            self._popen.terminate()
+            try:
+                self._popen.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                print(f"{self.name} did not end within {STOP_SECONDS:g} s of SIGTERM and was killed")
+                self._popen.kill()
+                self._popen.wait(STOP_SECONDS)
+        if self._popen.stdout is not None:
+            self._popen.stdout.close()
