@@ -92,6 +92,10 @@ def _fields(parameters: list[inspect.Parameter], hints: dict[str, Any], docs: di
 
 
 def _field(default: Any, description: str | None) -> FieldInfo:
+    if not description:
+        # Not given rather than None, which would erase the one in Annotated[str, Field(description=...)].
+        bare: FieldInfo = pydantic.Field(default=default)
+        return bare
     info: FieldInfo = pydantic.Field(default=default, description=description)
     return info
 
