@@ -68,6 +68,12 @@ def finished(sequence: int, ended: common_pb2.Execution | None = None) -> common
     return event(sequence, finished=ended or execution())
 
 
+async def succeeds(request: Any, context: Context) -> AsyncIterator[common_pb2.ExecutionEvent]:
+    """The stream of an execution that makes one step and succeeds with 42."""
+    for each in (snapshot(), progress(1), finished(2)):
+        yield each
+
+
 async def refuse(
     context: Context,
     code: grpc.StatusCode,
@@ -97,7 +103,7 @@ async def refuse(
 
 @dataclass(slots=True)
 class Scripted:
-    """What the server shall answer, each used once, and what it saw. Without a script a call succeeds with 42."""
+    """What the server shall answer, each used once, and what it saw. Without a script all succeeds with 42."""
 
     execute: deque[Answer] = field(default_factory=deque[Answer])
     stream: deque[Script] = field(default_factory=deque[Script])
@@ -126,12 +132,14 @@ class Executions(tool_execution_pb2_grpc.ToolExecutionServicer):
 
     async def ExecuteStream(self, request: Any, context: Context) -> AsyncIterator[Any]:
         self.script.note("ExecuteStream", request, context)
-        async for each in self.script.stream.popleft()(request, context):
+        play = self.script.stream.popleft() if self.script.stream else succeeds
+        async for each in play(request, context):
             yield tool_execution_pb2.ExecuteStreamResponse(event=each)
 
     async def WaitExecution(self, request: Any, context: Context) -> AsyncIterator[Any]:
         self.script.note("WaitExecution", request, context)
-        async for each in self.script.wait.popleft()(request, context):
+        play = self.script.wait.popleft() if self.script.wait else succeeds
+        async for each in play(request, context):
             yield tool_execution_pb2.WaitExecutionResponse(event=each)
 
     async def GetExecution(self, request: Any, context: Context) -> Any:

@@ -63,7 +63,7 @@ def test_details_that_cannot_be_read_are_as_good_as_none(raw: bytes) -> None:
 
 def test_a_detail_that_cannot_be_read_does_not_hide_the_others() -> None:
     good = rpc_error(grpc.StatusCode.UNAVAILABLE, info("SERVER_DRAINING", outcome="not_started"))
-    status = status_pb2.Status.FromString(dict(good.trailing_metadata())[statuses.DETAILS])  # type: ignore[arg-type]
+    status = status_pb2.Status.FromString(good.trailing_metadata()[statuses.DETAILS])  # type: ignore[arg-type]
     broken = status.details.add()
     broken.type_url, broken.value = "type.googleapis.com/google.rpc.RetryInfo", b"\xff"
     error = statuses.error_of_rpc(rpc_error(grpc.StatusCode.UNAVAILABLE, raw=status.SerializeToString()))
