@@ -26,30 +26,31 @@ def free_port() -> int:
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
     """The environment without settings of ours or of OpenTelemetry that the shell may hold, plus `extra`."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("TOOLWRIGHT_", "OTEL_", "GRPC_"))}
-    return {**kept, "PYTHONUNBUFFERED": "1", **extra}
+    return {**kept, **extra}
 
 
 class Process:
-    """One process of ours: started here, ended here, its standard error kept in a file."""
+    """One process of ours, started and ended here. What it writes goes to a file, unless its first line is wanted."""
 
-    def __init__(self, name: str, command: list[str], log: Path, extra: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, command: list[str], log: Path, extra: Mapping[str, str], *, speaks: bool = False
+    ) -> None:
         self.name = name
         self._log = log
-        with log.open("wb") as stderr:
-            self._popen = subprocess.Popen(
-                command, cwd=ROOT, env=environment(extra or {}), stdout=subprocess.PIPE, stderr=stderr
-            )
+        with log.open("wb") as written:
+            stdout = subprocess.PIPE if speaks else written
+            self._popen = subprocess.Popen(command, cwd=ROOT, env=environment(extra), stdout=stdout, stderr=written)
 
     @classmethod
     def module(cls, name: str, module: str, log: Path) -> Self:
-        """A module of this package as a process."""
-        return cls(name, [sys.executable, "-m", module], log)
+        """A module of this package as a process that prints one line."""
+        return cls(name, [sys.executable, "-m", module], log, {}, speaks=True)
 
     def first_line(self, seconds: float) -> str:
         """The first line the process prints.
 
         Raises:
-            RuntimeError: it ended, or printed nothing in time; says what its standard error held.
+            RuntimeError: it ended, or printed nothing in time; says what it wrote.
         """
         stdout = self._popen.stdout
         assert stdout is not None
@@ -64,9 +65,9 @@ class Process:
         return self._popen.poll() is None
 
     def last_words(self) -> str:
-        """What the process left on standard error, shortened."""
+        """The end of what the process wrote."""
         text = self._log.read_text(encoding="utf-8", errors="replace").strip()
-        return f"its standard error: {text[-2000:] or '(empty)'}"
+        return f"it wrote: {text[-2000:] or '(empty)'}"
 
     def cpu_seconds(self) -> tuple[float, float]:
         """CPU time, user and system, of the process itself and of all its descendants that live now."""

@@ -85,7 +85,7 @@ def _await_ready(server: Toolwright) -> None:
     """Waits until ours answers an echo and its metrics.
 
     Raises:
-        RuntimeError: it ended, or was not ready in time; says what its standard error held.
+        RuntimeError: it ended, or was not ready in time; says what it wrote.
     """
     end = time.monotonic() + START_SECONDS
     while True:
