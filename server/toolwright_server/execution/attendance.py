@@ -15,7 +15,8 @@ async def outlast(flight: Flight) -> Execution:
     Raises CLIENT_DEADLINE when the caller's time is up and the detached execution goes on without it.
     """
     try:
-        await flight.ended(patience(flight))
+        until = latest(flight)
+        await flight.ended(None if until is None else max(0.0, until - time.monotonic()))
     except asyncio.CancelledError:
         left(flight)
         raise
@@ -24,12 +25,12 @@ async def outlast(flight: Flight) -> Execution:
     return flight.execution
 
 
-def patience(flight: Flight) -> float | None:
-    """Seconds that the caller can still wait; None: the execution's own deadline comes first."""
+def latest(flight: Flight) -> float | None:
+    """The monotonic instant up to which the caller can wait; None: the execution's own deadline comes first."""
     invocation = flight.invocation
     if invocation.client_budget is None or not invocation.detach:
         return None
-    return max(0.0, invocation.received + invocation.client_budget - time.monotonic())
+    return invocation.received + invocation.client_budget
 
 
 def left(flight: Flight) -> None:

@@ -81,7 +81,7 @@ class EventLog(Protocol):
         ...
 
     async def wait(self, sequence: int, seconds: float) -> bool:
-        """Wait until there are events after `sequence`, or the log is closed (True), or `seconds` have passed (False)."""
+        """Wait for events after `sequence` or the log's end (True), at most `seconds` (False)."""
         ...
 
     @property

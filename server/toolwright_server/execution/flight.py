@@ -115,8 +115,8 @@ class Flight:
 
     def land(self) -> None:
         """The record is kept: tell whoever waits, and let no child outlive its parent."""
-        self.events.close()
         self.finished.set_result(None)
+        self.events.close()
         for child in tuple(self.children):
             child.stop(Stop.PARENT_ENDED)
 
@@ -147,4 +147,5 @@ class Flight:
 
     def _append(self, what: Happening) -> None:
         self.events.append(time.time(), what)
-        self.execution.last_sequence = self.events.last_sequence
+        # `finished`, which readers get from the row itself, is the event after the last one in the log.
+        self.execution.last_sequence = self.events.last_sequence + self.execution.ended

@@ -1,0 +1,76 @@
+"""The ToolCatalogService: reads a request, asks the catalogue, writes the answer."""
+
+from collections.abc import Callable
+from typing import Any
+
+from toolwright.v1 import tool_catalog_pb2 as pb
+from toolwright_server.catalog import wire
+from toolwright_server.catalog.model import Effect, Tool
+from toolwright_server.catalog.registry import Catalog
+from toolwright_server.errors import invalid
+from toolwright_server.rpc import lists
+from toolwright_server.rpc.call import RpcCall
+
+FILTER_FIELDS = ("name", "category", "effect")
+PAGE_DEFAULT = 100
+
+
+class ToolCatalogService:
+    """One method per rpc of toolwright.v1.ToolCatalogService.
+
+    `timeout_of` gives a tool's timeout in seconds; `read_arguments` reads the oneof of a request.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        timeout_of: Callable[[Tool], float],
+        read_arguments: Callable[[Any], dict[str, Any]],
+    ) -> None:
+        self._catalog = catalog
+        self._timeout_of = timeout_of
+        self._read_arguments = read_arguments
+
+    async def ListTools(self, request: pb.ListToolsRequest, call: RpcCall) -> pb.ListToolsResponse:
+        size = lists.page_size(request.page_size, PAGE_DEFAULT)
+        fields, labels = lists.split_labels(lists.parse_filter(request.filter, FILTER_FIELDS))
+        if "effect" in fields:
+            fields["effect"] = _effect(fields["effect"])
+        start = lists.page_start(request.page_token, request.filter)
+        found = [tool for tool in self._catalog.newest() if tool.name > start and _matches(tool, fields, labels)]
+        more = lists.page_token(found[size - 1].name, request.filter) if len(found) > size else ""
+        return pb.ListToolsResponse(tools=[self._message(tool) for tool in found[:size]], next_page_token=more)
+
+    async def GetTool(self, request: pb.GetToolRequest, call: RpcCall) -> pb.GetToolResponse:
+        return pb.GetToolResponse(tool=self._message(self._resolved(request)))
+
+    async def ValidateArguments(
+        self, request: pb.ValidateArgumentsRequest, call: RpcCall
+    ) -> pb.ValidateArgumentsResponse:
+        tool = self._resolved(request)
+        return wire.validation(tool.input_schema.violations(self._read_arguments(request)))
+
+    def _resolved(self, request: pb.GetToolRequest | pb.ValidateArgumentsRequest) -> Tool:
+        if not request.tool:
+            raise invalid("tool", "is required")
+        return self._catalog.resolve(request.tool, request.tool_version)
+
+    def _message(self, tool: Tool) -> pb.Tool:
+        return wire.tool(tool, self._timeout_of(tool))
+
+
+def _effect(text: str) -> str:
+    name = text.removeprefix("EFFECT_")
+    if name not in Effect.__members__:
+        raise invalid("filter", f"{text[:64]!r} is not an effect; use one of {', '.join(Effect.__members__)}")
+    return name
+
+
+def _matches(tool: Tool, fields: dict[str, str], labels: dict[str, str]) -> bool:
+    name = fields.get("name", "*")
+    return (
+        (tool.name.startswith(name[:-1]) if name.endswith("*") else tool.name == name)
+        and fields.get("category", tool.category) == tool.category
+        and fields.get("effect", tool.effect.name) == tool.effect.name
+        and all(tool.labels.get(key) == value for key, value in labels.items())
+    )

@@ -1,0 +1,148 @@
+"""The ToolExecution service: reads a request, asks the engine, writes the answer. Decides nothing."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from toolwright.v1 import common_pb2
+from toolwright.v1 import tool_execution_pb2 as pb
+from toolwright_server.errors import IN_BAND, Reason, ToolwrightError, invalid
+from toolwright_server.execution import attendance, wire
+from toolwright_server.execution.events import Event, EventLogs
+from toolwright_server.execution.executor import Executor
+from toolwright_server.execution.flight import Flight, Stop
+from toolwright_server.execution.follow import follow
+from toolwright_server.execution.model import Execution, State
+from toolwright_server.execution.store import QUERY_FIELDS, ExecutionQuery, ExecutionStore
+from toolwright_server.rpc import lists
+from toolwright_server.rpc.call import RpcCall
+
+EXECUTION_ID_TRAILER = "toolwright-execution-id"
+PAGE_DEFAULT = 50
+
+WriteEvent = Callable[[common_pb2.ExecutionEvent], Awaitable[None]]
+
+
+class ToolExecutionService:
+    """One method per rpc of toolwright.v1.ToolExecution; the proto says what each answers."""
+
+    def __init__(self, executor: Executor, store: ExecutionStore, logs: EventLogs, arguments_limit: int) -> None:
+        self._executor = executor
+        self._store = store
+        self._logs = logs
+        self._arguments_limit = arguments_limit
+
+    async def Execute(self, request: pb.ExecuteRequest, call: RpcCall) -> pb.ExecuteResponse:
+        flight = await self._begin(request.call, call)
+        execution = await attendance.outlast(flight)
+        _raise_unless_in_band(execution)
+        return pb.ExecuteResponse(execution=wire.execution(execution))
+
+    async def ExecuteStream(
+        self,
+        request: pb.ExecuteStreamRequest,
+        call: RpcCall,
+        write: Callable[[pb.ExecuteStreamResponse], Awaitable[None]],
+    ) -> None:
+        silence = wire.heartbeat_seconds(request)
+        flight = await self._begin(request.call, call)
+        try:
+            await self._stream(flight, silence, lambda event: write(pb.ExecuteStreamResponse(event=event)))
+        except ToolwrightError:
+            # The reader was too slow: the execution goes on, and the client attaches again.
+            raise
+        except BaseException:
+            attendance.left(flight)
+            raise
+        _raise_unless_in_band(flight.execution)
+
+    async def GetExecution(self, request: pb.GetExecutionRequest, call: RpcCall) -> pb.GetExecutionResponse:
+        key = request.WhichOneof("key")
+        if key == "execution_id":
+            found = await self._store.get(call.caller, request.execution_id)
+        elif key == "request_id" and request.request_id:
+            found = await self._store.find(call.caller, request.request_id)
+        else:
+            raise invalid("key", "execution_id or request_id is required")
+        if found is None:
+            raise _unknown(request.execution_id or request.request_id)
+        return pb.GetExecutionResponse(execution=wire.execution(found, as_json=request.value_json or None))
+
+    async def ListExecutions(self, request: pb.ListExecutionsRequest, call: RpcCall) -> pb.ListExecutionsResponse:
+        size = lists.page_size(request.page_size, PAGE_DEFAULT)
+        equal, labels = lists.split_labels(lists.parse_filter(request.filter, QUERY_FIELDS))
+        if "state" in equal:
+            equal["state"] = _state(equal["state"])
+        before = lists.page_start(request.page_token, request.filter)
+        query = ExecutionQuery(limit=size + 1, before=before, equal=equal, labels=labels)
+        rows = await self._store.list(call.caller, query)
+        more = lists.page_token(rows[size - 1].execution_id, request.filter) if len(rows) > size else ""
+        executions = [wire.execution(row, with_result=False) for row in rows[:size]]
+        return pb.ListExecutionsResponse(executions=executions, next_page_token=more)
+
+    async def WaitExecution(
+        self,
+        request: pb.WaitExecutionRequest,
+        call: RpcCall,
+        write: Callable[[pb.WaitExecutionResponse], Awaitable[None]],
+    ) -> None:
+        silence = wire.heartbeat_seconds(request)
+        execution = await self._owned(request.execution_id, call)
+        events = self._logs.find(execution.execution_id)
+        if events is None:
+            raise _unknown(request.execution_id)
+        after = request.after_sequence if request.after_sequence >= 0 else events.last_sequence
+        batches = follow(events, after, silence)
+        await _write_events(execution, batches, lambda event: write(pb.WaitExecutionResponse(event=event)))
+        await write(pb.WaitExecutionResponse(event=wire.finished(execution)))
+
+    async def CancelExecution(self, request: pb.CancelExecutionRequest, call: RpcCall) -> pb.CancelExecutionResponse:
+        execution = await self._owned(request.execution_id, call)
+        flight = self._executor.flight(call.caller, execution.execution_id)
+        if flight is not None:
+            flight.stop(Stop.REQUESTED)
+        return pb.CancelExecutionResponse(execution=wire.execution(execution))
+
+    async def _begin(self, message: common_pb2.ToolCall, call: RpcCall) -> Flight:
+        flight = await self._executor.execute(wire.invocation(message, call, self._arguments_limit))
+        call.execution_id = flight.execution.execution_id
+        call.tool = flight.execution.tool
+        call.trailers.append((EXECUTION_ID_TRAILER, call.execution_id))
+        return flight
+
+    async def _stream(self, flight: Flight, silence: float, write: WriteEvent) -> None:
+        await _write_events(flight.execution, follow(flight.events, 0, silence, attendance.latest(flight)), write)
+        if not flight.finished.done():
+            raise attendance.goes_on(flight)
+        await write(wire.finished(flight.execution))
+
+    async def _owned(self, execution_id: str, call: RpcCall) -> Execution:
+        if not execution_id:
+            raise invalid("execution_id", "is required")
+        found = await self._store.get(call.caller, execution_id)
+        if found is None:
+            raise _unknown(execution_id)
+        return found
+
+
+async def _write_events(execution: Execution, batches: AsyncIterator[Sequence[Event]], write: WriteEvent) -> None:
+    await write(wire.snapshot(execution))
+    async for batch in batches:
+        if not batch:
+            await write(wire.heartbeat(execution))
+        for event in batch:
+            await write(wire.event(execution.execution_id, event))
+
+
+def _raise_unless_in_band(execution: Execution) -> None:
+    if execution.failure is not None and execution.failure.reason not in IN_BAND:
+        raise ToolwrightError.of(execution.failure)
+
+
+def _unknown(key: str) -> ToolwrightError:
+    return ToolwrightError(Reason.RESOURCE_NOT_FOUND, f"there is no execution {key[:128]!r}")
+
+
+def _state(text: str) -> str:
+    name = text.removeprefix("STATE_")
+    if name not in State.__members__:
+        raise invalid("filter", f"{text[:64]!r} is not a state; use one of {', '.join(State.__members__)}")
+    return name

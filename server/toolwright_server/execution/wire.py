@@ -1,0 +1,289 @@
+"""Between the protos and the executor: the only place where execution messages are built or read."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from toolwright.v1 import common_pb2 as pb
+from toolwright_server.errors import Failure, invalid
+from toolwright_server.execution import canonical
+from toolwright_server.execution.deadline import DeadlineSource, client_budget
+from toolwright_server.execution.events import Event, Happening, Logged, Progressed, StateChanged, Wrote
+from toolwright_server.execution.model import Execution, Invocation
+from toolwright_server.rpc.call import RpcCall
+
+TEXT_LIMIT = 128
+LABELS_LIMIT = 32
+LABEL_KEY_LIMIT = 63
+LABEL_VALUE_LIMIT = 256
+# Integers beyond this are not exact as doubles.
+_EXACT = 2.0**53
+
+_SOURCES = {source: pb.DeadlineSource.Value(f"DEADLINE_SOURCE_{source.name}") for source in DeadlineSource}
+
+
+def invocation(call: pb.ToolCall, rpc: RpcCall, arguments_limit: int) -> Invocation:
+    """What was asked. Raises INVALID_ARGUMENTS or PAYLOAD_TOO_LARGE."""
+    arguments, encoded, as_json = read_arguments(call, arguments_limit)
+    if not call.tool:
+        raise invalid("call.tool", "is required")
+    for name in (
+        "tool",
+        "tool_version",
+        "request_id",
+        "user_id",
+        "session_id",
+        "agent_id",
+        "task_id",
+        "parent_execution_id",
+    ):
+        if len(getattr(call, name)) > TEXT_LIMIT:
+            raise invalid(f"call.{name}", f"has more than {TEXT_LIMIT} characters")
+    return Invocation(
+        caller=rpc.caller.acting_for(call.user_id),
+        tool=call.tool,
+        tool_version=call.tool_version,
+        arguments=arguments,
+        canonical=encoded,
+        as_json=as_json,
+        trace=rpc.trace,
+        received=rpc.received,
+        client_budget=None if rpc.remaining is None else client_budget(rpc.remaining),
+        timeout=_timeout(call),
+        detach=call.detach_on_disconnect,
+        request_id=call.request_id,
+        session_id=call.session_id,
+        agent_id=call.agent_id,
+        task_id=call.task_id,
+        parent_execution_id=call.parent_execution_id,
+        labels=_labels(call),
+    )
+
+
+def read_arguments(message: Any, limit: int) -> tuple[dict[str, Any], bytes, bool]:
+    """Arguments, their canonical form, and whether they came as JSON text; `message` has the oneof `arguments_form`."""
+    form = message.WhichOneof("arguments_form")
+    if form == "arguments_json":
+        return *canonical.parse(message.arguments_json, limit), True
+    if form is None:
+        return {}, b"{}", False
+    return *canonical.checked(from_struct(message.arguments), "arguments", limit), False
+
+
+def from_struct(struct: Struct) -> dict[str, Any]:
+    """A Struct as Python values; integral numbers within 2^53 become integers, as they would be written in JSON."""
+    return {key: _from_value(value) for key, value in struct.fields.items()}
+
+
+def _from_value(value: Value) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind == "number_value":
+        number = value.number_value
+        return int(number) if number.is_integer() and abs(number) <= _EXACT else number
+    if kind == "struct_value":
+        return from_struct(value.struct_value)
+    if kind == "list_value":
+        return [_from_value(item) for item in value.list_value.values]
+    return None if kind in (None, "null_value") else getattr(value, kind)
+
+
+def _timeout(call: pb.ToolCall) -> float | None:
+    if not call.HasField("timeout"):
+        return None
+    seconds = call.timeout.seconds + call.timeout.nanos / 1e9
+    if seconds <= 0:
+        raise invalid("call.timeout", "must be positive")
+    return seconds
+
+
+def _labels(call: pb.ToolCall) -> dict[str, str]:
+    if not call.labels:
+        return {}
+    labels = dict(call.labels)
+    if len(labels) > LABELS_LIMIT:
+        raise invalid("call.labels", f"has {len(labels)} entries; at most {LABELS_LIMIT} are kept")
+    for key, value in labels.items():
+        if not 0 < len(key) <= LABEL_KEY_LIMIT or len(value) > LABEL_VALUE_LIMIT:
+            raise invalid(
+                f"call.labels[{key[:LABEL_KEY_LIMIT]}]",
+                f"keys have 1 to {LABEL_KEY_LIMIT} characters, values at most {LABEL_VALUE_LIMIT}",
+            )
+    return labels
+
+
+def heartbeat_seconds(request: Any, longest: float = 15.0) -> float:
+    """`heartbeat_interval` of a request in seconds; absent: the longest. Raises INVALID_ARGUMENTS outside 1 s..15 s."""
+    if not request.HasField("heartbeat_interval"):
+        return longest
+    seconds: float = request.heartbeat_interval.seconds + request.heartbeat_interval.nanos / 1e9
+    if not 1 <= seconds <= longest:
+        raise invalid("heartbeat_interval", f"{seconds:g} s lies outside 1 s to {longest:g} s")
+    return seconds
+
+
+def execution(row: Execution, *, as_json: bool | None = None, with_result: bool = True) -> pb.Execution:
+    """An execution as its caller sees it; the result in the form of the call unless `as_json` says otherwise."""
+    message = pb.Execution(
+        execution_id=row.execution_id,
+        state=row.state.value,  # pyright: ignore[reportArgumentType] (the numbers are the contract's)
+        tool=row.tool,
+        tool_version=row.tool_version,
+        deadline_source=_SOURCES[row.deadline_source],
+        last_sequence=row.last_sequence,
+        request_id=row.request_id,
+        task_id=row.task_id,
+        parent_execution_id=row.parent_execution_id,
+        tenant_id=row.caller.tenant,
+        user_id=row.caller.user,
+        agent_id=row.agent_id,
+        session_id=row.session_id,
+        server_id=row.server_id,
+        trace_id=row.trace_id,
+        stopped=row.stopped.value,  # pyright: ignore[reportArgumentType] (as above)
+    )
+    if row.labels:
+        message.labels.update(row.labels)
+    _stamp(message.create_time, row.create_time)
+    _stamp(message.deadline, row.deadline_time)
+    if row.start_time is not None:
+        _stamp(message.start_time, row.start_time)
+    if row.end_time is not None:
+        _stamp(message.end_time, row.end_time)
+    _usage(message.usage, row)
+    if row.failure is not None:
+        _error(message.error, row.failure)
+    if row.result is not None and with_result:
+        _result(message.result, row.result, row.as_json if as_json is None else as_json)
+    return message
+
+
+def _usage(message: pb.Usage, row: Execution) -> None:
+    message.attempts = row.attempts
+    if row.tool_seconds is not None:
+        _span(message.tool_duration, row.tool_seconds)
+    if row.queue_seconds is not None:
+        _span(message.queue_duration, row.queue_seconds)
+
+
+def _result(message: pb.ToolResult, result: bytes, as_json: bool) -> None:
+    message.source = pb.RESULT_SOURCE_TOOL
+    if as_json:
+        # upb takes UTF-8 bytes for a string field: no copy through str.
+        message.value_json = result  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        _to_value(message.value, orjson.loads(result))
+
+
+def _to_value(message: Value, value: Any) -> None:
+    if value is None:
+        message.null_value = 0  # pyright: ignore[reportAttributeAccessIssue] (NULL_VALUE)
+    elif isinstance(value, bool):
+        message.bool_value = value
+    elif isinstance(value, (int, float)):
+        message.number_value = value
+    elif isinstance(value, str):
+        message.string_value = value
+    elif isinstance(value, list):
+        message.list_value.SetInParent()
+        for item in value:  # pyright: ignore[reportUnknownVariableType] (JSON)
+            _to_value(message.list_value.values.add(), item)
+    else:
+        message.struct_value.SetInParent()
+        for key, item in value.items():
+            _to_value(message.struct_value.fields[key], item)
+
+
+def _error(message: pb.ExecutionError, failure: Failure) -> None:
+    message.code = failure.reason.code
+    message.reason = failure.reason.name
+    message.message = failure.message
+    message.user_message, message.suggested_action = failure.words()
+    message.retryable = failure.may_retry()
+    if failure.retry_delay is not None:
+        _span(message.retry_delay, failure.retry_delay)
+    message.metadata.update(failure.metadata)
+
+
+def _stamp(message: Timestamp, seconds: float) -> None:
+    whole = int(seconds)
+    message.seconds = whole
+    message.nanos = int((seconds - whole) * 1e6) * 1_000
+
+
+def _span(message: Duration, seconds: float) -> None:
+    whole = int(seconds)
+    message.seconds = whole
+    message.nanos = int((seconds - whole) * 1e9)
+
+
+def snapshot(row: Execution) -> pb.ExecutionEvent:
+    """The execution as it is now."""
+    message = _event(row.execution_id, row.last_sequence, time.time())
+    message.snapshot.CopyFrom(execution(row))
+    return message
+
+
+def finished(row: Execution) -> pb.ExecutionEvent:
+    """The last event of every stream."""
+    message = _event(row.execution_id, row.last_sequence, row.end_time or time.time())
+    message.finished.CopyFrom(execution(row))
+    return message
+
+
+def heartbeat(row: Execution) -> pb.ExecutionEvent:
+    """Nothing happened."""
+    message = _event(row.execution_id, row.last_sequence, time.time())
+    message.heartbeat.SetInParent()
+    return message
+
+
+def event(execution_id: str, what: Event) -> pb.ExecutionEvent:
+    """Something that happened."""
+    message = _event(execution_id, what.sequence, what.time)
+    _HAPPENINGS[type(what.what)](message, what.what)
+    return message
+
+
+def _event(execution_id: str, sequence: int, seconds: float) -> pb.ExecutionEvent:
+    message = pb.ExecutionEvent(execution_id=execution_id, sequence=sequence)
+    _stamp(message.event_time, seconds)
+    return message
+
+
+def _progress(message: pb.ExecutionEvent, what: Progressed) -> None:
+    message.progress.progress = what.done
+    if what.total is not None:
+        message.progress.total = what.total
+    if what.message:
+        message.progress.message = what.message
+
+
+def _state_change(message: pb.ExecutionEvent, what: StateChanged) -> None:
+    message.state_change.from_state = what.before.value  # pyright: ignore[reportAttributeAccessIssue]
+    message.state_change.to_state = what.after.value  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _output(message: pb.ExecutionEvent, what: Wrote) -> None:
+    message.output.channel = what.channel
+    if isinstance(what.chunk, str):
+        message.output.text = what.chunk
+    else:
+        message.output.data = what.chunk
+
+
+def _log(message: pb.ExecutionEvent, what: Logged) -> None:
+    message.log.level = what.level
+    message.log.text = what.text
+
+
+_HAPPENINGS: dict[type[Happening], Callable[[pb.ExecutionEvent, Any], None]] = {
+    Progressed: _progress,
+    StateChanged: _state_change,
+    Wrote: _output,
+    Logged: _log,
+}
