@@ -12,6 +12,7 @@ from toolwright_client.model import UNKNOWN, Execution, Failure, State, Violatio
 
 DETAILS = "grpc-status-details-bin"
 PUSHBACK = "grpc-retry-pushback-ms"
+EXECUTION_ID = "toolwright-execution-id"
 DOMAIN = "toolwright.v1"
 ACTION = "suggestedAction"
 # The reasons that the client itself gives.
@@ -100,17 +101,18 @@ def error_of_rpc(error: grpc.aio.AioRpcError, *, request_id: str = "") -> errors
     """The exception for a status, with our details or without (a proxy's, a dead server's, gRPC's own)."""
     details = _details(error)
     failure = _bare(error) if details is None else _failure(error.code(), error.details() or "", details)
-    return error_of(_pushed_back(failure, error), request_id=request_id)
-
-
-def _pushed_back(failure: Failure, error: grpc.aio.AioRpcError) -> Failure:
-    """`grpc-retry-pushback-ms` outweighs RetryInfo: a negative one, or one that is no number, says never again."""
     for key, value in error.trailing_metadata() or ():
         if key == PUSHBACK:
-            text = str(value)
-            seconds = int(text) / 1000 if text.isascii() and text.isdigit() else None
-            return replace(failure, retryable=seconds is not None, retry_delay=seconds)
-    return failure
+            failure = _pushed_back(failure, str(value))
+        elif key == EXECUTION_ID:
+            failure = replace(failure, metadata={"execution_id": str(value), **failure.metadata})
+    return error_of(failure, request_id=request_id)
+
+
+def _pushed_back(failure: Failure, milliseconds: str) -> Failure:
+    """Pushback outweighs RetryInfo: a negative one, or one that is no number, says never again."""
+    delay = int(milliseconds) / 1000 if milliseconds.isascii() and milliseconds.isdigit() else None
+    return replace(failure, retryable=delay is not None, retry_delay=delay)
 
 
 def _details(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:

@@ -82,6 +82,13 @@ def test_pushback_outweighs_retry_info(pushback: str | None, retryable: bool, de
     assert (error.retryable, error.retry_delay) == (retryable, delay)
 
 
+def test_an_execution_id_is_taken_from_the_trailer_when_the_details_have_none() -> None:
+    trailers = grpc.aio.Metadata((statuses.EXECUTION_ID, "e-7"))
+    bare = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), trailers, "bare text")
+    error = statuses.error_of_rpc(bare)
+    assert (error.execution_id, error.outcome) == ("e-7", "unknown")
+
+
 def test_help_stands_in_for_the_suggested_action() -> None:
     links = error_details_pb2.Help(links=[error_details_pb2.Help.Link(description="Ask a person.")])
     error = statuses.error_of_rpc(rpc_error(grpc.StatusCode.FAILED_PRECONDITION, info("APPROVAL_REQUIRED"), links))
