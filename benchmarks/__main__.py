@@ -42,6 +42,8 @@ def main(given: Sequence[str]) -> int:
     plan = Plan(rounds, seconds, generate, tuple(chosen.only or NAMES))
     facts = {**report.machine(), "generator": report.generator(generator)}
     print("\n".join(f"{name:<14}{fact}" for name, fact in facts.items()), flush=True)
+    if (warning := report.busy()) is not None:
+        print(f"{'beware':<14}{warning}", flush=True)
     found: list[dict[str, object]] = []
     paragraphs: list[str] = []
     try:

@@ -12,6 +12,8 @@ from benchmarks.load import h2load_version
 from benchmarks.rounds import Comparison, Side
 from benchmarks.targets import Verdict
 
+# Of the last minute, before the first run.
+BUSY_LOAD = 0.5
 PACKAGES = ("grpcio", "uvloop", "protobuf", "orjson", "jsonschema-rs")
 
 
@@ -33,6 +35,14 @@ def machine() -> dict[str, str]:
         **{package: _installed(package) for package in PACKAGES},
         "load average": " ".join(f"{load:.2f}" for load in os.getloadavg()),
     }
+
+
+def busy() -> str | None:
+    """A warning when other work shares the machine; None when it is idle."""
+    load = os.getloadavg()[0]
+    if load < BUSY_LOAD:
+        return None
+    return f"the machine is busy (load average {load:.2f}): believe the ratios by CPU, and run again when it is idle"
 
 
 def generator(name: str) -> str:
@@ -61,6 +71,7 @@ def text(comparison: Comparison, verdict: Verdict | None) -> str:
     """One comparison as a paragraph."""
     lines = [comparison.title, _side(comparison.bare, comparison.unit), _side(comparison.ours, comparison.unit)]
     lines.append(f"  ratio       {_interval(comparison.ratio(), 3)}")
+    lines.append(f"  by CPU      {_interval(comparison.cpu_ratio(), 3)}")
     difference = comparison.p50_difference()
     if difference is not None:
         lines.append(f"  p50, ours less bare   {_interval(difference, 3, '+')} ms")
@@ -76,6 +87,7 @@ def data(comparison: Comparison, verdict: Verdict | None) -> dict[str, object]:
     return {
         **asdict(comparison),
         "ratio": asdict(comparison.ratio()),
+        "cpu_ratio": asdict(comparison.cpu_ratio()),
         "p50_difference_ms": asdict(difference) if difference else None,
         "verdict": asdict(verdict) if verdict else None,
     }

@@ -72,6 +72,11 @@ class Comparison:
         """Ours over bare: calls or events per second."""
         return bootstrap([ours.rate / bare.rate for bare, ours in zip(self.bare.runs, self.ours.runs, strict=True)])
 
+    def cpu_ratio(self) -> Interval:
+        """Bare over ours: CPU of the server process per call or event. It hardly minds what else the machine does."""
+        pairs = zip(self.bare.runs, self.ours.runs, strict=True)
+        return bootstrap([(bare.cpu / bare.units) / (ours.cpu / ours.units) for bare, ours in pairs if ours.cpu])
+
     def p50_difference(self) -> Interval | None:
         """Ours less bare: the median latency, in milliseconds. None where there are no latencies."""
         pairs = zip(self.bare.runs, self.ours.runs, strict=True)
