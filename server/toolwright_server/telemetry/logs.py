@@ -100,7 +100,11 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
 def _rendering(as_json: bool) -> list[Processor]:
     if as_json:
         return [structlog.processors.format_exc_info, mask_secrets, _message_first, _json_line]
-    return [structlog.processors.format_exc_info, mask_secrets, structlog.dev.ConsoleRenderer(timestamp_key="time")]
+    # Plain stacks: structlog's own show the values of local variables, secrets among them.
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), timestamp_key="time", exception_formatter=structlog.dev.plain_traceback
+    )
+    return [structlog.processors.format_exc_info, mask_secrets, renderer]
 
 
 def mask_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -69,6 +69,17 @@ def test_on_a_terminal_lines_are_for_people() -> None:
         orjson.loads(line)
 
 
+def test_an_exception_on_a_terminal_shows_its_stack_and_no_local_variables() -> None:
+    lines = logged(
+        "def work():\n    card = '4111' * 4\n    raise ValueError('Bearer abc')\n"
+        "try:\n    work()\nexcept ValueError:\n    log.exception('failed')",
+        log_format="text",
+    )
+    assert "failed" in lines[0]
+    assert "ValueError: Bearer [masked]" in lines[-1]
+    assert "4111411141114111" not in "".join(lines)
+
+
 def test_warnings_of_python_are_logged_too() -> None:
     line = only_json("warnings.simplefilter('always')\nwarnings.warn('old')")
     assert line["logger"] == "py.warnings"
