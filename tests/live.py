@@ -1,0 +1,140 @@
+"""A real `toolwright serve` in a process of its own, for tests that need processes, signals and the wire."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+
+from toolwright.v1 import tool_catalog_pb2_grpc, tool_execution_pb2, tool_execution_pb2_grpc
+
+START_SECONDS = 30
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class LiveServer:
+    """Started by `live_server`. `log` holds its JSON log lines."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, http_port: int, data_dir: Path, log: Path) -> None:
+        self.process = process
+        self.address = f"127.0.0.1:{port}"
+        self.http_address = f"127.0.0.1:{http_port}"
+        self.data_dir = data_dir
+        self.log = log
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+    def descendants(self) -> list[psutil.Process]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.pid).children(recursive=True)
+        return []
+
+    def wait_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        with grpc.insecure_channel(self.address) as channel:
+            ready = grpc.channel_ready_future(channel)
+            while True:
+                if self.process.poll() is not None:
+                    raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.log.read_text()}")
+                with contextlib.suppress(grpc.FutureTimeoutError):
+                    ready.result(timeout=0.2)
+                    return
+                if time.monotonic() > deadline:
+                    raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
+
+    def terminate(self, seconds: float = 30) -> int:
+        """SIGTERM, and the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+
+@contextlib.contextmanager
+def live_server(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[LiveServer]:
+    """A server with its data in `folder`; killed at the end if it still runs."""
+    port, http_port = free_port(), free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "server.log"
+    # Only what a person's shell would have as well: no OTEL_ or TOOLWRIGHT_ of the test run itself.
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "TOOLWRIGHT_"))}
+    environment = clean | {
+        "TOOLWRIGHT_LISTEN": f"127.0.0.1:{port}",
+        "TOOLWRIGHT_HTTP_LISTEN": f"127.0.0.1:{http_port}",
+        "TOOLWRIGHT_DATA_DIR": str(folder / "data"),
+        "TOOLWRIGHT_LOG_FORMAT": "json",
+        **(env or {}),
+    }
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "toolwright_server.main", "serve", *arguments], env=environment, stderr=sink
+        )
+    server = LiveServer(process, port, http_port, folder / "data", log)
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+
+
+@contextlib.contextmanager
+def stubs(
+    server: LiveServer,
+) -> Iterator[tuple[tool_execution_pb2_grpc.ToolExecutionStub, tool_catalog_pb2_grpc.ToolCatalogServiceStub]]:
+    """Blocking stubs on a channel without retries."""
+    with grpc.insecure_channel(server.address, options=[("grpc.enable_retries", 0)]) as channel:
+        yield tool_execution_pb2_grpc.ToolExecutionStub(channel), tool_catalog_pb2_grpc.ToolCatalogServiceStub(channel)
+
+
+def execute_request(tool: str, arguments: Mapping[str, Any] | None = None, **fields: Any) -> Any:
+    request = tool_execution_pb2.ExecuteRequest()
+    request.call.tool = tool
+    request.call.arguments_json = json.dumps(arguments or {})
+    for name, value in fields.items():
+        if name == "timeout":
+            request.call.timeout.FromMilliseconds(round(value * 1000))
+        else:
+            setattr(request.call, name, value)
+    return request
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def eventually(check: Any, seconds: float = 10.0, interval: float = 0.02) -> None:
+    """Wait until `check()` is true; the wait is bounded and ends at once when it is."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still not true after {seconds} s: {check}")
+        time.sleep(interval)
