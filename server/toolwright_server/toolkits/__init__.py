@@ -1,0 +1,1 @@
+"""Toolkits shipped with the server, one folder each. They know the catalogue's decorator and nothing above it."""
