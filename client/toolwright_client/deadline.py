@@ -18,6 +18,8 @@ from toolwright_client.statuses import CLIENT_DEADLINE
 # Agreed with the server: an absolute `time.monotonic()` instant, and the execution in which the tool runs.
 DEADLINE_KEY = "toolwright-deadline"
 EXECUTION_KEY = "toolwright-execution-id"
+# Who waits without a limit asks again after this long, so that every rpc has a deadline.
+SLICE_SECONDS = 60.0
 
 
 def surrounding_deadline(context: otel.Context | None = None) -> float | None:
@@ -53,16 +55,21 @@ class Budget:
         """The same, ending after so many seconds at the latest."""
         return Budget(min(self.until, time.monotonic() + seconds), self.inherited)
 
+    @property
+    def unlimited(self) -> bool:
+        """Whether there is no end: rpcs whose time is over are followed by others."""
+        return self.until == math.inf
+
     def left(self) -> float:
         """Seconds left, 0 or less when it is over."""
         return self.until - time.monotonic()
 
     def seconds(self) -> float:
-        """Seconds left for one rpc. Raises DeadlineExceeded before anything is sent when there are none."""
+        """Seconds for one rpc, also when there is no end. Raises DeadlineExceeded when there are none: nothing was sent."""
         left = self.left()
         if left <= 0:
             raise self.over()
-        return left
+        return left if left < math.inf else SLICE_SECONDS
 
     def over(self) -> DeadlineExceeded:
         """The error of a call that was never sent because its time was over."""

@@ -5,7 +5,7 @@ It never sends a call again whose side effect may have happened.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
@@ -28,9 +28,6 @@ from toolwright_client.events import Event, Finished, Snapshot
 from toolwright_client.lookup import Lookup, outcome_unknown
 from toolwright_client.model import Effect, Execution
 from toolwright_client.result import Result
-
-# A reader that waits without a limit asks again after this long, so that every rpc has a deadline.
-SLICE_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -73,6 +70,7 @@ class EventStream(AsyncIterator[Event]):
         self._opening = Opening()
         self._missed = 0
         self._greeted = False
+        self._found: Execution | None = None
         self._delays = caller.policy.delays()
         self._restarts = caller.policy.delays()
         self._events = self._unbroken()
@@ -112,6 +110,10 @@ class EventStream(AsyncIterator[Event]):
             self.request_id = self._opening.call.request_id
         try:
             while self.finished is None:
+                if self._found is not None:
+                    self.finished = self._found
+                    yield wire.finished(self._found)
+                    return
                 try:
                     async with aclosing(self._attached()) as events:
                         async for event in events:
@@ -126,14 +128,14 @@ class EventStream(AsyncIterator[Event]):
 
     async def _attached(self) -> AsyncGenerator[Event, None]:
         """What one rpc brings. One that ends after showing an ended execution brought its outcome, too."""
-        ended: Snapshot | None = None
+        ended: Execution | None = None
         async with aclosing(self._messages()) as messages:
             async for raw in messages:
                 event = wire.event(raw)
                 self._delays = self._caller.policy.delays()
                 self.execution_id = raw.execution_id or self.execution_id
                 if isinstance(event, Snapshot):
-                    ended = event if event.execution.state.terminal else None
+                    ended = event.execution if event.execution.state.terminal else None
                     if not self._greeted or self._missed:
                         yield replace(event, missed_events=self._missed)
                     self._greeted, self._missed = True, 0
@@ -143,14 +145,8 @@ class EventStream(AsyncIterator[Event]):
                         self.finished = event.execution
                     yield event
         if self.finished is None and ended is not None:
-            self.finished = ended.execution
-            yield Finished(
-                execution=ended.execution,
-                execution_id=ended.execution_id,
-                sequence=ended.sequence,
-                time=ended.time,
-                raw=ended.raw,
-            )
+            self.finished = ended
+            yield wire.finished(ended)
         elif self.finished is None:
             raise self._caller.lost("the stream ended without an outcome", self.request_id)
 
@@ -161,8 +157,7 @@ class EventStream(AsyncIterator[Event]):
             request = tool_execution_pb2.WaitExecutionRequest(
                 execution_id=self.execution_id, after_sequence=self.last_sequence
             )
-            budget = self._budget.at_most(SLICE_SECONDS)
-            answers = send(connection.executions.WaitExecution, request, budget)
+            answers = send(connection.executions.WaitExecution, request, self._budget)
         else:
             call = tool_execution_pb2.ExecuteStreamRequest(call=self._opening.call)
             answers = send(connection.executions.ExecuteStream, call, self._budget)
@@ -179,13 +174,16 @@ class EventStream(AsyncIterator[Event]):
         match error:
             case Unavailable():
                 return await self._caller.pause(error, harmless, self._delays, self._budget)
-            case SlowConsumer() | DeadlineExceeded():
+            case SlowConsumer():
                 return await self._caller.breathe(error, self._delays, self._budget)
+            case DeadlineExceeded():
+                # A call's own deadline is the server's to tell, with what became of it.
+                return self._budget.unlimited
             case EventsExpired() if error.first_sequence > self.last_sequence + 1:
                 self._missed += error.first_sequence - 1 - self.last_sequence
                 self.last_sequence = error.first_sequence - 1
                 return True
-            case ExecutionNotFound() if self._opening.call is not None:
+            case ExecutionNotFound():
                 return await self._forgotten(error)
             case _:
                 return False
@@ -200,7 +198,12 @@ class EventStream(AsyncIterator[Event]):
         return True
 
     async def _forgotten(self, error: ToolwrightError) -> bool:
-        """After the server that ran the call is gone with all it knew: from the start, when that is safe."""
+        """Events are kept for a shorter time than outcomes; and a server that is gone took both with it."""
+        with suppress(ExecutionNotFound):
+            self._found = await self._lookup.by_id(self.execution_id, self._budget)
+            return self._found.state.terminal
+        if self._opening.call is None:
+            return False
         if not _repeatable(await self._effect()):
             raise outcome_unknown(error, f"the server no longer knows execution {self.execution_id}") from error
         if not await self._caller.breathe(error, self._restarts, self._budget):

@@ -173,3 +173,11 @@ def event(raw: common_pb2.ExecutionEvent) -> events.Event | None:
             return events.Finished(execution=execution(raw.finished), **about)
         case None:
             return events.Unrecognised(**about)
+
+
+def finished(ended: Execution) -> events.Finished:
+    """The last event of an execution that was seen to have ended otherwise than by its event."""
+    raw = common_pb2.ExecutionEvent(execution_id=ended.execution_id, sequence=ended.last_sequence, finished=ended.raw)
+    return events.Finished(
+        execution=ended, execution_id=ended.execution_id, sequence=ended.last_sequence, time=ended.end_time, raw=raw
+    )

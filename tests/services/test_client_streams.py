@@ -13,6 +13,7 @@ from toolwright_client import (
     ConnectionLost,
     DeadlineExceeded,
     ExecutionCancelled,
+    ExecutionNotFound,
     Finished,
     InvalidArguments,
     Log,
@@ -26,6 +27,7 @@ from toolwright_client import (
     ToolFailed,
     ToolTimedOut,
     Warned,
+    deadline,
 )
 
 from .client_server import Context, Script, Scripted, event, execution, finished, progress, refuse, serving, snapshot
@@ -271,4 +273,53 @@ async def test_started_work_is_detached_and_held_by_a_handle() -> None:
     assert [each.sequence for each in events] == [1, 2, 3]
     assert ended.state is State.CANCELLED
     assert [each.request.after_sequence for each in script.of("WaitExecution")] == [1, -1, -1]
-    assert all(each.remaining is not None and each.remaining <= 61 for each in script.of("WaitExecution"))
+    assert all(each.remaining is not None and each.remaining <= 63 for each in script.of("WaitExecution"))
+
+
+@pytest.mark.asyncio
+async def test_an_outcome_is_found_when_only_the_events_are_gone() -> None:
+    async def ended(request: Any, context: Context) -> Any:
+        return tool_execution_pb2.GetExecutionResponse(execution=execution("e-1", last_sequence=7))
+
+    gone = plays(code=grpc.StatusCode.NOT_FOUND, reason="RESOURCE_NOT_FOUND")
+    script = Scripted(effects={"t": common_pb2.EFFECT_SIDE_EFFECT})
+    script.stream.append(plays(snapshot(), progress(1), code=grpc.StatusCode.UNAVAILABLE))
+    script.wait.extend([gone, gone])
+    script.get.extend([ended, ended])
+    async with serving(script) as target, AsyncClient(target, retries=QUICK) as client:
+        got = [each async for each in client.stream("t")]
+        waited = await client.wait("e-1")
+        script.wait.append(gone)
+        with pytest.raises(ExecutionNotFound):
+            await client.wait("e-9")
+    assert [(type(each), each.sequence) for each in got[1:]] == [(Progress, 1), (Finished, 7)]
+    assert waited.value == 42
+
+
+@pytest.mark.asyncio
+async def test_a_detached_call_that_outlives_its_deadline_tells_what_the_server_said() -> None:
+    goes_on = plays(
+        snapshot(), code=grpc.StatusCode.DEADLINE_EXCEEDED, reason="CLIENT_DEADLINE", message="it goes on without it"
+    )
+    script = Scripted()
+    script.stream.append(goes_on)
+    async with serving(script) as target, AsyncClient(target, retries=QUICK) as client:
+        with pytest.raises(DeadlineExceeded, match="goes on"):
+            await client.stream("t", detach=True).result()
+    assert not script.of("WaitExecution")
+
+
+@pytest.mark.asyncio
+async def test_waiting_without_a_limit_outlasts_the_deadline_of_each_rpc(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(request: Any, context: Context) -> Events:
+        yield snapshot(4)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(deadline, "SLICE_SECONDS", 0.1)
+    script = Scripted()
+    script.wait.extend([silent, silent, plays(snapshot(4), finished(5))])
+    async with serving(script) as target, AsyncClient(target, retries=QUICK) as client:
+        async with client.follow("e-1", after_sequence=4) as stream:
+            got = [each async for each in stream]
+    assert [(type(each), each.sequence) for each in got] == [(Snapshot, 4), (Finished, 5)]
+    assert [each.request.after_sequence for each in script.of("WaitExecution")] == [4, 4, 4]
