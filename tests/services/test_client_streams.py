@@ -319,7 +319,6 @@ async def test_waiting_without_a_limit_outlasts_the_deadline_of_each_rpc(monkeyp
     script = Scripted()
     script.wait.extend([silent, silent, plays(snapshot(4), finished(5))])
     async with serving(script) as target, AsyncClient(target, retries=QUICK) as client:
-        async with client.follow("e-1", after_sequence=4) as stream:
-            got = [each async for each in stream]
+        got = [each async for each in client.follow("e-1", after_sequence=4)]
     assert [(type(each), each.sequence) for each in got] == [(Snapshot, 4), (Finished, 5)]
     assert [each.request.after_sequence for each in script.of("WaitExecution")] == [4, 4, 4]
