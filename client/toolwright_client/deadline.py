@@ -65,7 +65,7 @@ class Budget:
         return self.until - time.monotonic()
 
     def seconds(self) -> float:
-        """Seconds for one rpc, also when there is no end. Raises DeadlineExceeded when none are left: nothing was sent."""
+        """Seconds for one rpc, also when there is no end. Raises DeadlineExceeded when none are left."""
         left = self.left()
         if left <= 0:
             raise self.over()
