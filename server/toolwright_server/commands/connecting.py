@@ -1,0 +1,71 @@
+"""A connection to the server that was named, or a sentence about why there is none. Never retries."""
+
+import os
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import grpc
+
+from toolwright_server.commands.asking import UsageError
+from toolwright_server.settings import Address
+
+DEFAULT = "127.0.0.1:50051"
+_CONNECT_SECONDS = 5.0
+
+# A dead machine is noticed although a long call is silent; servers tolerate a ping every 10 s.
+_OPTIONS = [
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_receive_message_length", -1),
+    # A call has an effect: only its caller may repeat it.
+    ("grpc.enable_retries", 0),
+]
+
+
+class Unreachable(Exception):
+    """There is no server at the address."""
+
+
+@contextmanager
+def connected(address: str | None) -> Generator[grpc.Channel]:
+    """A channel that has been connected, so that a later UNAVAILABLE means a lost call and not an absent server.
+
+    Raises Unreachable, and UsageError for an address that is none.
+    """
+    target = address or os.environ.get("TOOLWRIGHT_ADDRESS") or DEFAULT
+    options = list(_OPTIONS)
+    if _is_loopback(target):
+        # A proxy of the environment is for other machines.
+        options.append(("grpc.enable_http_proxy", 0))
+    with grpc.insecure_channel(target, options=options) as channel:
+        _connect(channel, target)
+        yield channel
+
+
+def _is_loopback(target: str) -> bool:
+    if "://" in target:
+        return False
+    try:
+        return Address.parse(target).is_loopback
+    except ValueError as error:
+        raise UsageError(f"--address: {error}") from None
+
+
+def _connect(channel: grpc.Channel, target: str) -> None:
+    decided = threading.Event()
+    seen: list[grpc.ChannelConnectivity] = []
+
+    def watch(state: grpc.ChannelConnectivity) -> None:
+        seen.append(state)
+        if state in (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE):
+            decided.set()
+
+    channel.subscribe(watch, try_to_connect=True)
+    decided.wait(_CONNECT_SECONDS)
+    channel.unsubscribe(watch)
+    if grpc.ChannelConnectivity.READY not in seen:
+        raise Unreachable(
+            f"there is no server at {target}; start one with `toolwright serve`, or name another with --address or "
+            "TOOLWRIGHT_ADDRESS"
+        )

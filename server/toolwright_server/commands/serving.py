@@ -1,0 +1,82 @@
+"""`serve` and `check-config`: settings and tools, refused with a sentence before anything starts."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from toolwright_server.catalog.discovery import Loaded, load
+from toolwright_server.catalog.model import DeclarationError
+from toolwright_server.catalog.registry import Catalog
+from toolwright_server.errors import SettingsError
+from toolwright_server.settings import Settings, load_settings
+from toolwright_server.telemetry import TelemetryConfigError
+
+EX_CONFIG = 78
+_REFUSALS = (SettingsError, DeclarationError, TelemetryConfigError)
+
+
+def options(
+    listen: str | None, data_dir: Path | None, tools: Sequence[str] | None, *, insecure: bool
+) -> Mapping[str, Any]:
+    """The settings that were given as options of a command; absent ones are left to the file and the variables."""
+    given: dict[str, Any] = {"listen": listen, "data_dir": data_dir, "tools": ",".join(tools) if tools else None}
+    if insecure:
+        given["insecure"] = True
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def serve(config: Path | None, given: Mapping[str, Any]) -> int:
+    """Serve until drained; the exit code."""
+    try:
+        settings = load_settings(config, given)
+        from toolwright_server.app import serve as run  # noqa: PLC0415 (a wrong file is refused before the long import)
+
+        return run(settings)
+    except _REFUSALS as error:
+        return _refuse(error)
+
+
+def check(config: Path | None, given: Mapping[str, Any]) -> int:
+    """Print what would run; the exit code."""
+    try:
+        settings = load_settings(config, given)
+        found = load(settings.toolkits, settings.tools, settings.toolkit, settings.data_dir, settings.is_loopback)
+        Catalog(found.tools)
+    except _REFUSALS as error:
+        return _refuse(error)
+    for line in _summary(settings, found):
+        print(line)
+    return 0
+
+
+def data_dir(given: Path | None) -> Path:
+    """The data directory for commands that read it: the option's or the settings'; a wrong setting is no obstacle."""
+    if given is not None:
+        return given
+    try:
+        return load_settings().data_dir
+    except SettingsError:
+        return Path(os.environ.get("TOOLWRIGHT_DATA_DIR", ".toolwright"))
+
+
+def _summary(settings: Settings, found: Loaded) -> list[str]:
+    counts: dict[str, int] = {}
+    for tool in found.tools:
+        counts[tool.category] = counts.get(tool.category, 0) + 1
+    by_category = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+    return [
+        f"listen     {settings.listen}",
+        f"http       {settings.http_listen or 'off'}",
+        f"data       {settings.data_dir.absolute()}",
+        f"toolkits   {', '.join(found.toolkits) or 'none'}",
+        f"tools      {len(found.tools)}" + (f" ({by_category})" if counts else ""),
+        *(f"           {tool.name} {tool.version}" for tool in sorted(found.tools, key=lambda tool: tool.name)),
+    ]
+
+
+def _refuse(error: Exception) -> int:
+    for sentence in str(error).splitlines():
+        print(f"toolwright: {sentence}", file=sys.stderr)
+    return EX_CONFIG
