@@ -12,7 +12,7 @@ from toolwright_client.deadline import Budget
 from toolwright_client.errors import ToolwrightError
 from toolwright_client.model import UNKNOWN, Effect, Failure
 from toolwright_client.retries import RetryPolicy, may_repeat
-from toolwright_client.statuses import CONNECTION_LOST, error_of, error_of_rpc
+from toolwright_client.statuses import CONNECTION_LOST, after_doubt, error_of, error_of_rpc
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -47,12 +47,14 @@ class Caller:
     ) -> Response:
         """The answer to one rpc, sent again while that is safe and inside the budget. Raises ToolwrightError."""
         delays = self.policy.delays()
+        doubt = False
         while True:
             try:
                 return await self._once(rpc, request, budget, request_id, metadata)
             except ToolwrightError as error:
                 if not await self.pause(error, effect, delays, budget):
-                    raise
+                    raise after_doubt(error) if doubt else error from error.__cause__
+                doubt = doubt or error.outcome == UNKNOWN
 
     async def _once(
         self,
@@ -62,9 +64,9 @@ class Caller:
         request_id: str,
         metadata: Mapping[str, str] | None,
     ) -> Response:
-        await self.connection.ready(budget)
+        seconds = await self._ready(budget, request_id)
         try:
-            return await rpc(request, timeout=budget.seconds(), metadata=self._headers(metadata))
+            return await rpc(request, timeout=seconds, metadata=self._headers(metadata))
         except grpc.aio.AioRpcError as error:
             raise error_of_rpc(error, request_id=request_id) from error
         except asyncio.CancelledError:
@@ -81,8 +83,8 @@ class Caller:
         metadata: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Response, None]:
         """The messages of one stream, sent once. Closing the iterator cancels the rpc. Raises ToolwrightError."""
-        await self.connection.ready(budget)
-        call = rpc(request, timeout=budget.seconds(), metadata=self._headers(metadata))
+        seconds = await self._ready(budget, request_id)
+        call = rpc(request, timeout=seconds, metadata=self._headers(metadata))
         try:
             while (message := await self._read(call)) is not grpc.aio.EOF:
                 yield cast("Response", message)
@@ -95,6 +97,15 @@ class Caller:
             raise
         finally:
             call.cancel()
+
+    async def _ready(self, budget: Budget, request_id: str) -> float:
+        """Connects, and answers the seconds for the rpc. What it raises says that nothing was sent."""
+        try:
+            await self.connection.ready(budget)
+            return budget.seconds()
+        except ToolwrightError as error:
+            error.request_id = request_id
+            raise
 
     async def _read(self, call: "grpc.aio.UnaryStreamCall[Request, Response]") -> object:
         async with asyncio.timeout(SILENCE_SECONDS):

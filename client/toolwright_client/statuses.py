@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2  # pyright: ignore[reportMissingTypeStubs]
 
 from toolwright_client import errors
-from toolwright_client.model import UNKNOWN, Execution, Failure, State, Violation
+from toolwright_client.model import NOT_STARTED, UNKNOWN, Execution, Failure, State, Violation
 
 DETAILS = "grpc-status-details-bin"
 PUSHBACK = "grpc-retry-pushback-ms"
@@ -113,6 +113,18 @@ def _pushed_back(failure: Failure, milliseconds: str) -> Failure:
     """Pushback outweighs RetryInfo: a negative one, or one that is no number, says never again."""
     delay = int(milliseconds) / 1000 if milliseconds.isascii() and milliseconds.isdigit() else None
     return replace(failure, retryable=delay is not None, retry_delay=delay)
+
+
+def after_doubt(error: errors.ToolwrightError, execution_id: str = "") -> errors.ToolwrightError:
+    """The same error for a call of which an earlier try may have run: that this one was not started proves nothing."""
+    if error.outcome != NOT_STARTED:
+        return error
+    metadata = {**error.metadata, "outcome": UNKNOWN}
+    if execution_id:
+        metadata["execution_id"] = execution_id
+    message = f"{error.message}; this was not the first try, and an earlier one may have run"
+    failure = replace(error.failure, message=message, metadata=metadata)
+    return error_of(failure, request_id=error.request_id, execution=error.execution)
 
 
 def _details(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:

@@ -20,14 +20,16 @@ from toolwright_client.errors import (
     DeadlineExceeded,
     EventsExpired,
     ExecutionNotFound,
+    LimitReached,
     SlowConsumer,
     ToolwrightError,
     Unavailable,
 )
 from toolwright_client.events import Event, Finished, Snapshot
 from toolwright_client.lookup import Lookup, outcome_unknown
-from toolwright_client.model import Effect, Execution
+from toolwright_client.model import UNKNOWN, Effect, Execution
 from toolwright_client.result import Result
+from toolwright_client.statuses import after_doubt
 
 
 @dataclass(slots=True)
@@ -70,6 +72,7 @@ class EventStream(AsyncIterator[Event]):
         self._opening = Opening()
         self._missed = 0
         self._greeted = False
+        self._doubt = False
         self._found: Execution | None = None
         self._delays = caller.policy.delays()
         self._restarts = caller.policy.delays()
@@ -120,7 +123,8 @@ class EventStream(AsyncIterator[Event]):
                             yield event
                 except ToolwrightError as error:
                     if self.finished is None and not await self._resumes(error):
-                        raise
+                        doubt = self.execution_id or self._doubt
+                        raise after_doubt(error, self.execution_id) if doubt else error from error.__cause__
         except (asyncio.CancelledError, GeneratorExit):
             if self.finished is None and self._opening.stop_when_closed:
                 self._stop(self.request_id)
@@ -172,8 +176,8 @@ class EventStream(AsyncIterator[Event]):
         if not self.execution_id:
             return await self._starts_again(error)
         match error:
-            case Unavailable():
-                return await self._caller.pause(error, harmless, self._delays, self._budget)
+            case Unavailable() | LimitReached():
+                return await self._caller.pause(error, harmless, self._delays, self._budget) or await self._gone(error)
             case SlowConsumer():
                 return await self._caller.breathe(error, self._delays, self._budget)
             case DeadlineExceeded():
@@ -191,11 +195,18 @@ class EventStream(AsyncIterator[Event]):
     async def _starts_again(self, error: ToolwrightError) -> bool:
         """After a call of which nothing was heard: again when that is safe, or else by looking for its execution."""
         if await self._caller.pause(error, self._effect, self._restarts, self._budget):
+            self._doubt = self._doubt or error.outcome == UNKNOWN
             return True
         if not isinstance(error, ConnectionLost) or _repeatable(await self._effect()):
             return False
         self.execution_id = (await self._lookup.lost(error, self._budget)).execution_id
         return True
+
+    async def _gone(self, error: ToolwrightError) -> bool:
+        """After the last try to attach again: a side effect is in doubt, whatever this try says of itself."""
+        if self._opening.call is not None and not _repeatable(await self._effect()):
+            raise outcome_unknown(error, f"attaching to execution {self.execution_id} again failed") from error
+        return False
 
     async def _forgotten(self, error: ToolwrightError) -> bool:
         """Events are kept for a shorter time than outcomes; and a server that is gone took both with it."""

@@ -15,6 +15,7 @@ from toolwright_client import (
     AsyncClient,
     ConnectionLost,
     LimitReached,
+    NotConnected,
     OutcomeUnknown,
     RateLimited,
     RetryPolicy,
@@ -24,7 +25,7 @@ from toolwright_client import (
     UpstreamUnavailable,
 )
 
-from .client_server import Answer, Context, Scripted, execution, finished, refuse, serving, snapshot
+from .client_server import Answer, Context, Scripted, execution, finished, refuse, serving, snapshot, started
 
 SERVER = Path(__file__).with_name("client_server.py")
 QUICK = RetryPolicy(initial_backoff_seconds=0.01, lookup_seconds=2)
@@ -180,6 +181,26 @@ async def test_no_other_bare_status_is_repeated_even_for_a_repeatable_tool(code:
             await client.execute("t")
     assert (caught.value.code, caught.value.outcome) == (code, "unknown")
     assert len(script.of("Execute")) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_try_that_was_not_sent_proves_nothing_about_one_before_it() -> None:
+    script = Scripted(effects={"t": common_pb2.EFFECT_IDEMPOTENT})
+    server, target = await started(script)
+
+    async def last(request: Any, context: Context) -> None:
+        script.execute.clear()
+        stopping.append(asyncio.create_task(server.stop(0)))
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+
+    stopping: list[asyncio.Task[None]] = []
+    script.execute.append(last)
+    async with AsyncClient(target, retries=QUICK) as client:
+        await client.tool("t")
+        with pytest.raises(NotConnected, match="an earlier one may have run") as caught:
+            await client.execute("t")
+    await asyncio.gather(*stopping)
+    assert caught.value.outcome == "unknown"
 
 
 @pytest.mark.asyncio

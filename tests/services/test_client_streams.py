@@ -17,6 +17,7 @@ from toolwright_client import (
     Finished,
     InvalidArguments,
     Log,
+    NotConnected,
     OutcomeUnknown,
     Output,
     Progress,
@@ -30,7 +31,19 @@ from toolwright_client import (
     deadline,
 )
 
-from .client_server import Context, Script, Scripted, event, execution, finished, progress, refuse, serving, snapshot
+from .client_server import (
+    Context,
+    Script,
+    Scripted,
+    event,
+    execution,
+    finished,
+    progress,
+    refuse,
+    serving,
+    snapshot,
+    started,
+)
 
 Events = AsyncIterator[common_pb2.ExecutionEvent]
 QUICK = RetryPolicy(initial_backoff_seconds=0.01, lookup_seconds=2)
@@ -194,7 +207,7 @@ async def test_a_server_that_forgot_the_execution_gets_it_again_only_when_it_may
 
 @pytest.mark.asyncio
 async def test_a_stream_that_breaks_all_the_time_is_given_up() -> None:
-    script = Scripted()
+    script = Scripted(effects={"t": common_pb2.EFFECT_READ_ONLY})
     script.stream.append(plays(snapshot(), progress(1), code=grpc.StatusCode.UNAVAILABLE))
     script.wait.extend([plays(code=grpc.StatusCode.UNAVAILABLE)] * 9)
     async with serving(script) as target, AsyncClient(target, retries=QUICK) as client:
@@ -322,3 +335,31 @@ async def test_waiting_without_a_limit_outlasts_the_deadline_of_each_rpc(monkeyp
         got = [each async for each in client.follow("e-1", after_sequence=4)]
     assert [(type(each), each.sequence) for each in got] == [(Snapshot, 4), (Finished, 5)]
     assert [each.request.after_sequence for each in script.of("WaitExecution")] == [4, 4, 4]
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_is_gone_for_good_leaves_the_outcome_in_doubt_and_never_not_started() -> None:
+    script = Scripted(effects={"t": common_pb2.EFFECT_SIDE_EFFECT, "r": common_pb2.EFFECT_READ_ONLY})
+    server, target = await started(script)
+    async with AsyncClient(target, retries=QUICK) as client:
+        await client.tool("t")
+        await client.tool("r")
+        streams = {name: client.stream(name, request_id=name) for name in ("t", "r")}
+        script.stream.extend([endless, endless])
+        for stream in streams.values():
+            await anext(stream)
+        await server.stop(0)
+        with pytest.raises(OutcomeUnknown, match="attaching to execution e-1 again failed") as unknown:
+            await streams["t"].result()
+        with pytest.raises(NotConnected) as gone:
+            await streams["r"].result()
+        with pytest.raises(NotConnected) as waiting:
+            await client.wait("e-1")
+    assert unknown.value.request_id == "t"
+    assert [each.value.outcome for each in (unknown, gone, waiting)] == ["unknown"] * 3
+    assert [each.value.execution_id for each in (gone, waiting)] == ["e-1"] * 2
+
+
+async def endless(request: Any, context: Context) -> Events:
+    yield snapshot()
+    await asyncio.Event().wait()
