@@ -1,0 +1,68 @@
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toolwright_server.execution.model import TERMINAL, TRANSITIONS, Execution, State
+
+from .corridor import row
+
+
+@given(st.lists(st.sampled_from(State), max_size=12))
+def test_an_execution_moves_along_the_table_and_nowhere_else(wanted: list[State]) -> None:
+    execution = row()
+    for to in wanted:
+        before = execution.state
+        if to in TRANSITIONS[before]:
+            execution.move(to)
+            assert execution.state is to
+        else:
+            with pytest.raises(ValueError, match=f"cannot go from {before.name} to {to.name}"):
+                execution.move(to)
+            assert execution.state is before
+
+
+def test_every_path_from_the_beginning_ends_in_a_terminal_state() -> None:
+    ends: set[State] = set()
+
+    def walk(state: State, path: tuple[State, ...]) -> None:
+        assert state not in path, "a state came again: the walk would never end"
+        if not TRANSITIONS[state]:
+            ends.add(state)
+        for to in TRANSITIONS[state]:
+            walk(to, (*path, state))
+
+    walk(State.QUEUED, ())
+    assert ends == TERMINAL
+
+
+def test_the_table_names_every_state_once() -> None:
+    assert set(TRANSITIONS) == set(State)
+
+
+@pytest.mark.parametrize("state", [state for state in State if state in TERMINAL])
+def test_a_terminal_state_leads_nowhere(state: State) -> None:
+    execution = row(state=state)
+    assert execution.ended
+    for to in State:
+        with pytest.raises(ValueError, match=execution.execution_id):
+            execution.move(to)
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING])
+def test_what_is_not_terminal_has_not_ended(state: State) -> None:
+    assert not row(state=state).ended
+
+
+def test_what_never_ran_can_neither_succeed_nor_have_an_unknown_outcome() -> None:
+    assert not TRANSITIONS[State.QUEUED] & {State.SUCCEEDED, State.OUTCOME_UNKNOWN}
+
+
+def test_what_ran_can_no_longer_be_rejected() -> None:
+    assert State.REJECTED not in TRANSITIONS[State.RUNNING]
+
+
+def test_executions_are_compared_by_identity() -> None:
+    make: Callable[[], Execution] = row
+    assert make() != make()
