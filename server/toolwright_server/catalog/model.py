@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 
 from toolwright_server.catalog.schema import Schema
 
@@ -21,7 +21,7 @@ class Effect(Enum):
     SIDE_EFFECT = "SIDE_EFFECT"
 
 
-class Runs(Enum):
+class Runs(StrEnum):
     """Where a function runs: on the event loop, in a killable worker process, or in a thread (cannot be stopped)."""
 
     LOOP = "loop"

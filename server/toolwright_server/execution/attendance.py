@@ -16,11 +16,11 @@ async def outlast(flight: Flight) -> Execution:
     """
     try:
         until = latest(flight)
-        await flight.ended(None if until is None else max(0.0, until - time.monotonic()))
+        finished = await flight.ended(None if until is None else max(0.0, until - time.monotonic()))
     except asyncio.CancelledError:
         left(flight)
         raise
-    if not flight.finished.done():
+    if not finished:
         raise goes_on(flight)
     return flight.execution
 

@@ -3,21 +3,21 @@
 import asyncio
 import time
 from collections.abc import Callable
-from enum import Enum
+from enum import IntEnum
 
 # Our error must arrive before the client's own bare one: C-core clients overstate their deadline by up to 3.93 %.
 MARGIN_RATIO = 0.04
 MARGIN_SECONDS = 0.020
 
 
-class DeadlineSource(Enum):
-    """Which limit was the shortest."""
+class DeadlineSource(IntEnum):
+    """Which limit was the shortest; numbers are those of the contract."""
 
-    CLIENT = "CLIENT"
-    REQUEST = "REQUEST"
-    TOOL = "TOOL"
-    CATEGORY = "CATEGORY"
-    SERVER = "SERVER"
+    CLIENT = 1
+    REQUEST = 2
+    TOOL = 3
+    CATEGORY = 4
+    SERVER = 5
 
 
 def client_budget(remaining: float) -> float:
@@ -28,9 +28,12 @@ def client_budget(remaining: float) -> float:
 class Deadline:
     """An instant on the monotonic clock, what set it, and the limit in seconds that it came from."""
 
-    __slots__ = ("_callback", "_paused", "_timer", "at", "limit_seconds", "source")
+    __slots__ = ("_callback", "_clock", "_paused", "_timer", "at", "limit_seconds", "source")
 
-    def __init__(self, at: float, source: DeadlineSource, limit_seconds: float) -> None:
+    def __init__(
+        self, at: float, source: DeadlineSource, limit_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
         self.at = at
         self.source = source
         self.limit_seconds = limit_seconds
@@ -48,7 +51,7 @@ class Deadline:
 
     def remaining(self) -> float:
         """Seconds left, never negative; stands still while paused."""
-        left = self.at - (time.monotonic() if self._paused is None else self._paused)
+        left = self.at - (self._clock() if self._paused is None else self._paused)
         return left if left > 0 else 0.0
 
     def arm(self, callback: Callable[[], None]) -> None:
@@ -67,7 +70,7 @@ class Deadline:
     def pause(self) -> None:
         """Stop the clock until `resume`; twice is once."""
         if self._paused is None:
-            self._paused = time.monotonic()
+            self._paused = self._clock()
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
@@ -76,7 +79,7 @@ class Deadline:
         """Let the clock run again: the deadline moves by the length of the pause."""
         if self._paused is None:
             return
-        self.at += time.monotonic() - self._paused
+        self.at += self._clock() - self._paused
         self._paused = None
         if self._callback is not None:
             self.arm(self._callback)

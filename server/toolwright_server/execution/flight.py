@@ -32,7 +32,7 @@ class Stop(Enum):
 
 
 class Flight:
-    """See the module. `finished` is set when the execution was settled; `trace` is the tool's span."""
+    """See the module. `finished` is true once the execution was settled; `trace` is the tool's span."""
 
     __slots__ = (
         "children",
@@ -47,6 +47,7 @@ class Flight:
         "stop_reason",
         "tool",
         "trace",
+        "waiters",
         "wake",
     )
 
@@ -75,7 +76,8 @@ class Flight:
         self.children: set[Flight] = set()
         # Done as soon as the tool has answered or the execution was told to stop.
         self.wake: asyncio.Future[None] = loop.create_future()
-        self.finished: asyncio.Future[None] = loop.create_future()
+        self.finished = False
+        self.waiters: list[asyncio.Future[None]] = []
 
     def stop(self, reason: Stop) -> None:
         """Tell the execution to stop. The first reason counts; after the end nothing happens."""
@@ -100,9 +102,18 @@ class Flight:
 
     async def ended(self, seconds: float | None) -> bool:
         """Wait until the execution is settled; False when `seconds` passed before. Cancelling stops nothing."""
-        if not self.finished.done():
-            await asyncio.wait((self.finished,), timeout=seconds)
-        return self.finished.done()
+        if self.finished:
+            return True
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self.waiters.append(waiter)
+        timer = None if seconds is None else loop.call_later(seconds, _resolve, waiter)
+        try:
+            await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return self.finished
 
     def settle_times(self, now: float) -> None:
         """The end, and what took how long; `now` is an instant on the monotonic clock."""
@@ -115,7 +126,9 @@ class Flight:
 
     def land(self) -> None:
         """The record is kept: tell whoever waits, and let no child outlive its parent."""
-        self.finished.set_result(None)
+        self.finished = True
+        for waiter in self.waiters:
+            _resolve(waiter)
         self.events.close()
         for child in tuple(self.children):
             child.stop(Stop.PARENT_ENDED)
@@ -149,3 +162,8 @@ class Flight:
         self.events.append(time.time(), what)
         # `finished`, which readers get from the row itself, is the event after the last one in the log.
         self.execution.last_sequence = self.events.last_sequence + self.execution.ended
+
+
+def _resolve(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import IntEnum
 from typing import Any
 
 from toolwright_server.errors import Failure
@@ -11,8 +11,8 @@ from toolwright_server.identity import Caller
 from toolwright_server.telemetry.tracing import CallTrace
 
 
-class State(Enum):
-    """Where an execution stands; numbers are those of the contract."""
+class State(IntEnum):
+    """Where an execution stands; numbers are those of the contract (IntEnum: hashed in C, on every call)."""
 
     QUEUED = 1
     RUNNING = 2
@@ -35,7 +35,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 }
 
 
-class Stopped(Enum):
+class Stopped(IntEnum):
     """Whether the work was seen to end; numbers are those of the contract."""
 
     UNSPECIFIED = 0

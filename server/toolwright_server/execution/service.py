@@ -110,7 +110,7 @@ class ToolExecutionService:
 
     async def _stream(self, flight: Flight, silence: float, write: WriteEvent) -> None:
         await _write_events(flight.execution, follow(flight.events, 0, silence, attendance.latest(flight)), write)
-        if not flight.finished.done():
+        if not flight.finished:
             raise attendance.goes_on(flight)
         await write(wire.finished(flight.execution))
 

@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from toolwright.v1 import common_pb2 as pb
 from toolwright_server.errors import Failure, invalid
 from toolwright_server.execution import canonical
-from toolwright_server.execution.deadline import DeadlineSource, client_budget
+from toolwright_server.execution.deadline import client_budget
 from toolwright_server.execution.events import Event, Happening, Logged, Progressed, StateChanged, Wrote
 from toolwright_server.execution.model import Execution, Invocation
 from toolwright_server.rpc.call import RpcCall
@@ -23,8 +23,6 @@ LABEL_KEY_LIMIT = 63
 LABEL_VALUE_LIMIT = 256
 # Integers beyond this are not exact as doubles.
 _EXACT = 2.0**53
-
-_SOURCES = {source: pb.DeadlineSource.Value(f"DEADLINE_SOURCE_{source.name}") for source in DeadlineSource}
 
 
 def invocation(call: pb.ToolCall, rpc: RpcCall, arguments_limit: int) -> Invocation:
@@ -130,10 +128,10 @@ def execution(row: Execution, *, as_json: bool | None = None, with_result: bool 
     """An execution as its caller sees it; the result in the form of the call unless `as_json` says otherwise."""
     message = pb.Execution(
         execution_id=row.execution_id,
-        state=row.state.value,  # pyright: ignore[reportArgumentType] (the numbers are the contract's)
+        state=row.state,  # pyright: ignore[reportArgumentType] (as below)
         tool=row.tool,
         tool_version=row.tool_version,
-        deadline_source=_SOURCES[row.deadline_source],
+        deadline_source=row.deadline_source,  # pyright: ignore[reportArgumentType] (the numbers are the contract's)
         last_sequence=row.last_sequence,
         request_id=row.request_id,
         task_id=row.task_id,
@@ -144,7 +142,7 @@ def execution(row: Execution, *, as_json: bool | None = None, with_result: bool 
         session_id=row.session_id,
         server_id=row.server_id,
         trace_id=row.trace_id,
-        stopped=row.stopped.value,  # pyright: ignore[reportArgumentType] (as above)
+        stopped=row.stopped,  # pyright: ignore[reportArgumentType] (as above)
     )
     if row.labels:
         message.labels.update(row.labels)
@@ -264,8 +262,8 @@ def _progress(message: pb.ExecutionEvent, what: Progressed) -> None:
 
 
 def _state_change(message: pb.ExecutionEvent, what: StateChanged) -> None:
-    message.state_change.from_state = what.before.value  # pyright: ignore[reportAttributeAccessIssue]
-    message.state_change.to_state = what.after.value  # pyright: ignore[reportAttributeAccessIssue]
+    message.state_change.from_state = what.before  # pyright: ignore[reportAttributeAccessIssue]
+    message.state_change.to_state = what.after  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _output(message: pb.ExecutionEvent, what: Wrote) -> None:
