@@ -1,0 +1,58 @@
+"""What a service knows of the call that it answers: who, since when, for how long, in which trace. Knows no gRPC."""
+
+from collections.abc import Sequence
+
+from toolwright_server.identity import Caller
+from toolwright_server.telemetry.tracing import CallTrace
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+class RpcCall:
+    """One call.
+
+    The service may append to `trailers` (lower-case ASCII names, ASCII values) and set `tool` and `execution_id`, which
+    go into the log line. `code` and `reason` are the outcome, set by the handler.
+    """
+
+    __slots__ = (
+        "caller",
+        "code",
+        "execution_id",
+        "metadata",
+        "method",
+        "reason",
+        "received",
+        "remaining",
+        "told_to_end",
+        "tool",
+        "trace",
+        "trailers",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        caller: Caller,
+        trace: CallTrace,
+        *,
+        received: float,
+        remaining: float | None = None,
+        metadata: Metadata = (),
+    ) -> None:
+        self.method = method
+        """`toolwright.v1.ToolExecution/Execute`."""
+        self.caller = caller
+        self.trace = trace
+        self.received = received
+        """When it came in, as time.monotonic() says."""
+        self.remaining = remaining
+        """Seconds that the client gave it at that moment; None: no deadline."""
+        self.metadata = metadata
+        self.trailers: list[tuple[str, str]] = []
+        self.tool = ""
+        self.execution_id = ""
+        self.code = "OK"
+        self.reason = ""
+        self.told_to_end = False
+        """Whether the server ends it because it is shutting down."""

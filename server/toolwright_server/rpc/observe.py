@@ -1,0 +1,90 @@
+"""How calls are seen: one span, one metric, one log line each. Decides nothing about a call."""
+
+import time
+from collections.abc import Iterable
+from typing import Protocol
+
+from toolwright_server.rpc.call import Metadata, RpcCall
+from toolwright_server.telemetry.call_log import CallLog
+from toolwright_server.telemetry.logs import bind_call
+from toolwright_server.telemetry.metrics import Metrics
+from toolwright_server.telemetry.tracing import CallTrace, Tracing
+
+
+class Observer(Protocol):
+    """Sees every call twice: when it comes in and, in any case, when it is over."""
+
+    def declare(self, methods: Iterable[str]) -> None:
+        """Name the rpcs that there are, before the first call."""
+        ...
+
+    def begin(self, method: str, metadata: Metadata) -> CallTrace:
+        """A call came in."""
+        ...
+
+    def end(self, call: RpcCall) -> None:
+        """The call is over; `call.code` and `call.reason` say how it went."""
+        ...
+
+
+class Observed:
+    """Calls with trace, metrics and log line."""
+
+    def __init__(self, tracing: Tracing, metrics: Metrics, call_log: CallLog) -> None:
+        self._tracing = tracing
+        self._metrics = metrics
+        self._call_log = call_log
+
+    def declare(self, methods: Iterable[str]) -> None:
+        self._metrics.declare_methods(methods)
+
+    def begin(self, method: str, metadata: Metadata) -> CallTrace:
+        trace = self._tracing.server_call(method, *trace_context(metadata))
+        # Each call runs in a task of its own, so the binding ends with it.
+        bind_call(trace.trace_id, "")
+        self._metrics.call_started()
+        return trace
+
+    def end(self, call: RpcCall) -> None:
+        seconds = time.monotonic() - call.received
+        self._metrics.call_finished()
+        self._metrics.rpc_call(call.method, call.code, seconds)
+        self._tracing.end_server_call(call.trace, call.code, call.reason or None)
+        self._call_log.call(
+            method=call.method,
+            tool=call.tool,
+            code=call.code,
+            reason=call.reason,
+            seconds=seconds,
+            execution_id=call.execution_id,
+            trace_id=call.trace.trace_id,
+            caller=f"{call.caller.tenant}/{call.caller.principal}",
+        )
+
+
+class Unobserved:
+    """Calls that leave no trace: health checks come every few seconds, from everywhere."""
+
+    _NOWHERE = CallTrace("0" * 32, "0" * 16, 0, None, None)
+
+    def declare(self, methods: Iterable[str]) -> None:
+        del methods
+
+    def begin(self, method: str, metadata: Metadata) -> CallTrace:
+        del method, metadata
+        return self._NOWHERE
+
+    def end(self, call: RpcCall) -> None:
+        del call
+
+
+def trace_context(metadata: Metadata) -> tuple[str | None, str | None]:
+    """`(traceparent, tracestate)` of a call. Two traceparents are none; several tracestates are one list."""
+    traceparent: str | None = None
+    tracestate: str | None = None
+    for key, value in metadata:
+        if key == "traceparent":
+            traceparent = str(value) if traceparent is None else ""
+        elif key == "tracestate":
+            tracestate = str(value) if tracestate is None else f"{tracestate},{value!s}"
+    return traceparent or None, tracestate

@@ -1,0 +1,174 @@
+"""The gRPC server: its limits, its address, its services, health and reflection. Knows no service by name."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+
+from toolwright_server.errors import SettingsError
+from toolwright_server.rpc import health, reflection
+from toolwright_server.rpc.gate import Gate
+from toolwright_server.rpc.handlers import Pipeline, generic_handler, method_names
+from toolwright_server.rpc.health import Health
+from toolwright_server.rpc.observe import Observer, Unobserved
+from toolwright_server.settings import Address, Settings
+
+_MIB = 1024**2
+_UNLIMITED = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class RpcOptions:
+    """What may be set. `listen` is `host:port` (port 0: any free one) or `unix:/path`.
+
+    The server tolerates pings that are at least `ping_interval_minimum_seconds` apart, with and without calls (below
+    the 10 s that load balancers and clients use, as pings travel unevenly), and itself asks a connection that has been
+    silent for `keepalive_seconds` whether it lives. `connection_age_seconds` None: connections live without a limit.
+    """
+
+    listen: str = "127.0.0.1:50051"
+    concurrent_calls_limit: int = 1000
+    message_limit_bytes: int = 16 * _MIB
+    metadata_limit_bytes: int = 16 * 1024
+    ping_interval_minimum_seconds: float = 5.0
+    keepalive_seconds: float = 30.0
+    keepalive_timeout_seconds: float = 20.0
+    connection_age_seconds: float | None = None
+    connection_age_grace_seconds: float = 30.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> "RpcOptions":
+        """The options among the settings."""
+        return cls(
+            listen=settings.listen,
+            concurrent_calls_limit=settings.concurrent_calls_limit,
+            message_limit_bytes=settings.message_limit_bytes,
+            metadata_limit_bytes=settings.metadata_limit_bytes,
+        )
+
+
+class RpcServer:
+    """`add` the services, then `start`; `Drain` ends it. Made and used on the event loop."""
+
+    def __init__(self, options: RpcOptions, observer: Observer) -> None:
+        self.options = options
+        self.health = Health()
+        self.gate = Gate(options.concurrent_calls_limit)
+        self._observer = observer
+        self._services: list[str] = []
+        self._methods: list[str] = []
+        self._server = grpc.aio.server(options=_channel_arguments(options))
+
+    def add(self, service: ServiceDescriptor, servicer: object, ends_at_drain: Collection[str] = ()) -> None:
+        """Serve `service` with `servicer`, as `generic_handler` says. Raises SettingsError where they do not fit."""
+        pipeline = Pipeline(self._observer, self.gate, self.options.message_limit_bytes)
+        self._server.add_generic_rpc_handlers((generic_handler(service, servicer, pipeline, ends_at_drain),))
+        self._services.append(service.full_name)
+        self._methods.extend(method_names(service))
+
+    async def start(self) -> str:
+        """Listen; returns the address, with the port that was chosen.
+
+        Raises SettingsError when the address cannot be used, for example because another server has it.
+        """
+        self._observer.declare(self._methods)
+        services = [*self._services, health.SERVICE.full_name]
+        self.health.declare([*services, *reflection.SERVICES])
+        self.health.attach(asyncio.get_running_loop())
+        # Neither counts, nor is seen, nor is refused in a drain.
+        exempt = Pipeline(Unobserved(), Gate(_UNLIMITED), self.options.message_limit_bytes)
+        self._server.add_generic_rpc_handlers((generic_handler(health.SERVICE, self.health, exempt),))
+        self._server.add_generic_rpc_handlers(reflection.reflection_handlers(services))
+        bound = self._bind(Address.parse(self.options.listen))
+        await self._server.start()
+        return bound
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Stop listening at once, and cut off the calls that are left after `grace_seconds`."""
+        await self._server.stop(grace_seconds)
+
+    def _bind(self, address: Address) -> str:
+        listen = self.options.listen
+        _check_free(address, listen)
+        try:
+            port = self._server.add_insecure_port(listen)
+        except RuntimeError as error:
+            raise _unusable(listen, "gRPC cannot listen on it") from error
+        return listen if address.path else f"{listen.rpartition(':')[0]}:{port}"
+
+
+def _channel_arguments(options: RpcOptions) -> list[tuple[str, int]]:
+    arguments = [
+        # Otherwise a second server shares the port in silence.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", options.message_limit_bytes),
+        ("grpc.max_send_message_length", options.message_limit_bytes),
+        # One limit: between two, gRPC refuses at random.
+        ("grpc.max_metadata_size", options.metadata_limit_bytes),
+        ("grpc.absolute_max_metadata_size", options.metadata_limit_bytes),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", _ms(options.ping_interval_minimum_seconds)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.keepalive_time_ms", _ms(options.keepalive_seconds)),
+        ("grpc.keepalive_timeout_ms", _ms(options.keepalive_timeout_seconds)),
+    ]
+    if options.connection_age_seconds is not None:
+        arguments.append(("grpc.max_connection_age_ms", _ms(options.connection_age_seconds)))
+        arguments.append(("grpc.max_connection_age_grace_ms", _ms(options.connection_age_grace_seconds)))
+    return arguments
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def _check_free(address: Address, listen: str) -> None:
+    """Refuses what gRPC would take in silence: a socket in use, a part of a name's addresses. And says why."""
+    if address.path:
+        _check_socket_free(Path(address.path), listen)
+        return
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise _unusable(listen, f"{address.host} is not a name or address of this machine") from error
+    for family, kind, protocol, _, where in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(where)
+                probe.listen(1)
+        except OSError as error:
+            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) or len(found) == 1:
+                raise _unusable(listen, _reason(error)) from error
+
+
+def _check_socket_free(path: Path, listen: str) -> None:
+    if not path.parent.is_dir():
+        raise _unusable(listen, f"the folder {path.parent} does not exist")
+    if path.exists() and not path.is_socket():
+        raise _unusable(listen, f"{path} is a file that is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            # Nobody answers: it does not exist, or was left behind and gRPC replaces it.
+            return
+    raise _unusable(listen, "another server answers there")
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "another program listens there"
+    if error.errno == errno.EACCES:
+        return "ports below 1024 need a privilege that this process does not have"
+    return error.strerror or "it cannot be used"
+
+
+def _unusable(listen: str, why: str) -> SettingsError:
+    return SettingsError(f"cannot listen on {listen}: {why}; set listen (TOOLWRIGHT_LISTEN) to another address")
