@@ -7,6 +7,7 @@ count as integers). Digest: SHA-256 over the length-prefixed tool, version and u
 
 import hashlib
 import json
+import math
 import struct
 from typing import Any, cast
 
@@ -16,7 +17,8 @@ from toolwright_server.errors import Reason, ToolwrightError, invalid
 
 INTEGER_MIN = -(2**63)
 INTEGER_MAX = 2**64 - 1
-NESTING_LIMIT = 128
+# Levels of objects and arrays: orjson's own limit when it writes.
+NESTING_LIMIT = 254
 
 # Every digit becomes 0, all else a blank: one search then finds a number (or a text) of 19 digits or more.
 _DIGITS = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else ord(" ") for byte in range(256))  # noqa: PLR2004
@@ -30,21 +32,34 @@ def parse(text: str, limit: int) -> tuple[dict[str, Any], bytes]:
     """
     if not text:
         return {}, b"{}"
-    raw = text.encode()
+    try:
+        raw = text.encode()
+    except UnicodeEncodeError as error:
+        raise invalid("arguments_json", f"is not JSON: half a surrogate pair at character {error.start}") from None
     if len(raw) > limit:
         raise too_large(len(raw), limit)
     try:
         arguments = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise invalid("arguments_json", f"is not JSON: {error}") from None
+    found = _encoded(arguments, "arguments_json", limit)
     if _LONG in raw.translate(_DIGITS):
-        # orjson reads integers beyond 64 bits as floats, in silence.
+        # orjson reads integers beyond 64 bits as floats, in silence. After encoding, which bounds the nesting:
+        # the standard library's parser would recurse without end.
         _check_integers(text)
-    return checked(arguments, "arguments_json", limit)
+    return found
 
 
 def checked(arguments: Any, field: str, limit: int) -> tuple[dict[str, Any], bytes]:
     """The canonical form of arguments that are Python values already. Raises as `parse`."""
+    found = _encoded(arguments, field, limit)
+    if b"null" in found[1] and not _finite(arguments):
+        # orjson writes them as null, in silence: two different calls would have one digest.
+        raise invalid(field, "holds a number that is NaN or infinite, which JSON cannot write")
+    return found
+
+
+def _encoded(arguments: Any, field: str, limit: int) -> tuple[dict[str, Any], bytes]:
     if type(arguments) is not dict:
         raise invalid(field, "must be a JSON object")
     try:
@@ -63,6 +78,14 @@ def too_large(size: int, limit: int) -> ToolwrightError:
         f"the arguments have {size} bytes; at most {limit} are accepted",
         metadata={"size_bytes": str(size), "limit_bytes": str(limit), "outcome": "not_started"},
     )
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_finite, cast("dict[str, Any]", value).values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_finite, cast("list[Any]", value)))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _check_integers(text: str) -> None:

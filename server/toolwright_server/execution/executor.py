@@ -24,7 +24,7 @@ from toolwright_server.execution.intake import ExecutorOptions, new_row, resolve
 from toolwright_server.execution.model import Invocation, Stopped
 from toolwright_server.execution.nested import call_nested
 from toolwright_server.execution.outcome import Outcome, judge
-from toolwright_server.execution.propagation import call_context
+from toolwright_server.execution.propagation import CallContext
 from toolwright_server.execution.store import ExecutionStore
 from toolwright_server.identity import Caller
 from toolwright_server.telemetry import Metrics, Tracing
@@ -140,7 +140,7 @@ class Executor:
             deadline=flight.deadline,
             reporter=flight,
             call=partial(call_nested, self.execute, flight),
-            context=call_context(flight.trace, flight.deadline, execution.execution_id),
+            context=CallContext(flight.trace, flight.deadline, execution.execution_id),
             headers=partial(self._tracing.headers, flight.trace),
             nested=flight.invocation.depth > 0,
             result_limit_bytes=self._options.result_limit,
