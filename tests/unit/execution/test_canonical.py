@@ -210,7 +210,7 @@ def test_the_limit_holds_for_the_text_and_for_the_canonical_form() -> None:
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(ToolwrightError):
-        assert type(canonical.parse(text, LIMIT)[0]) is dict
+        canonical.parse(text, LIMIT)
 
 
 PARTS = st.tuples(st.text(max_size=8), st.text(max_size=8), st.text(max_size=8), st.binary(max_size=8))
