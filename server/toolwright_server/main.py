@@ -99,7 +99,9 @@ def execute(
     detach: Annotated[
         bool, typer.Option("--detach", help="The tool goes on when this command is interrupted.")
     ] = False,
-    as_json: _Json = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the whole execution as JSON; with --stream, each event on a line.")
+    ] = False,
 ) -> None:
     """Call a tool. Prints its result as JSON; errors go to standard error.
 

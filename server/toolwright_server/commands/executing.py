@@ -22,12 +22,13 @@ Answers = Iterator[tool_execution_pb2.ExecuteStreamResponse] | Iterator[tool_exe
 def execute(address: str | None, ask: Ask, *, stream: bool, as_json: bool) -> int:
     """Make the call and print what comes of it; the exit code."""
     people = for_people(as_json=as_json)
+    whole = as_json and not stream
     try:
         call = ask.call()
         with connected(address) as channel:
             attempt = _Call(channel, call, ask.timeout_seconds)
             try:
-                return attempt.streamed(people=people) if stream else attempt.plain(people=people)
+                return attempt.streamed(people=people) if stream else attempt.plain(people=people, whole=whole)
             except grpc.RpcError as error:
                 return failures.of_rpc(error, request_id=call.request_id, execution_id=attempt.execution_id).tell()
             except KeyboardInterrupt:
@@ -56,12 +57,15 @@ class _Call:
         self._stub = tool_execution_pb2_grpc.ToolExecutionStub(channel)
         self._metadata = trace_headers(os.environ)
 
-    def plain(self, *, people: bool) -> int:
-        """Execute."""
+    def plain(self, *, people: bool, whole: bool) -> int:
+        """Execute; prints the result, or the `whole` execution."""
         request = tool_execution_pb2.ExecuteRequest(call=self._call)
         future = self._stub.Execute.future(request, timeout=self._left(), metadata=self._metadata)
         try:
-            return _ended(future.result().execution, people=people)
+            execution = future.result().execution
+            if whole:
+                show_json(document(execution), people=False)
+            return _exit(execution) if whole else _ended(execution, people=people)
         finally:
             future.cancel()
 
@@ -77,7 +81,7 @@ class _Call:
             return trouble.tell()
         if people:
             return _ended(finished, people=True)
-        return Exit.OK if finished.state == common_pb2.STATE_SUCCEEDED else failures.of_execution(finished).tell()
+        return _exit(finished)
 
     def interrupted(self) -> int:
         """After Ctrl-C: say what becomes of the execution."""
@@ -120,10 +124,13 @@ class _Call:
 
 
 def _ended(execution: common_pb2.Execution, *, people: bool) -> int:
-    if execution.state != common_pb2.STATE_SUCCEEDED:
-        return failures.of_execution(execution).tell()
-    show_json(document(execution.result).get("value"), people=people)
-    return Exit.OK
+    if execution.state == common_pb2.STATE_SUCCEEDED:
+        show_json(document(execution.result).get("value"), people=people)
+    return _exit(execution)
+
+
+def _exit(execution: common_pb2.Execution) -> int:
+    return Exit.OK if execution.state == common_pb2.STATE_SUCCEEDED else failures.of_execution(execution).tell()
 
 
 def _lines(events: Iterator[Event]) -> Iterator[Event]:
