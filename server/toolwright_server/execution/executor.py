@@ -122,12 +122,16 @@ class Executor:
         """How many executions have not ended."""
         return len(self._flights)
 
+    async def settled(self) -> None:
+        """Wait until every execution that runs now has ended and was settled."""
+        while self._tasks:
+            await asyncio.wait(tuple(self._tasks))
+
     async def stop_all(self, reason: Stop) -> None:
         """Tell every running execution to stop, and wait until all are settled."""
-        while self._tasks:
-            for flight in tuple(self._flights.values()):
-                flight.stop(reason)
-            await asyncio.wait(tuple(self._tasks))
+        for flight in tuple(self._flights.values()):
+            flight.stop(reason)
+        await self.settled()
 
     def _work(self, flight: Flight) -> Work:
         execution = flight.execution

@@ -35,4 +35,4 @@ class CallContext(Context):
             trace, deadline, execution_id = self._call
             self._call = None
             # Context forbids changes to everybody else.
-            dict.update(self, {**trace.context(), DEADLINE_KEY: deadline.at, EXECUTION_KEY: execution_id})
+            dict[str, object].update(self, {**trace.context(), DEADLINE_KEY: deadline.at, EXECUTION_KEY: execution_id})

@@ -1,0 +1,194 @@
+"""The composition root: the only module that names concrete classes together. Starts a server, drains it, ends it."""
+
+import asyncio
+import gc
+import logging
+import signal
+import time
+from importlib.metadata import version
+
+import uvloop
+
+from toolwright.v1 import tool_catalog_pb2, tool_execution_pb2
+from toolwright_server.backends.process import ProcessBackend, ProcessOptions
+from toolwright_server.backends.python import PythonBackend
+from toolwright_server.backends.thread import ThreadBackend
+from toolwright_server.catalog.discovery import LoadPlan, load
+from toolwright_server.catalog.model import Runs, Tool
+from toolwright_server.catalog.registry import Catalog
+from toolwright_server.catalog.service import ToolCatalogService
+from toolwright_server.errors import SettingsError
+from toolwright_server.execution import wire
+from toolwright_server.execution.executor import Executor
+from toolwright_server.execution.flight import Stop
+from toolwright_server.execution.intake import ExecutorOptions, declared_timeout
+from toolwright_server.execution.service import ToolExecutionService
+from toolwright_server.rpc.drain import Drain
+from toolwright_server.rpc.observe import Observed
+from toolwright_server.rpc.server import RpcOptions, RpcServer
+from toolwright_server.settings import Address, Settings
+from toolwright_server.stores.memory.events import LogBounds, MemoryEventLogs
+from toolwright_server.stores.memory.executions import Bounds, MemoryExecutionStore
+from toolwright_server.telemetry import Telemetry, TelemetryConfigError, TelemetryOptions
+
+_logger = logging.getLogger(__name__)
+
+
+def serve(settings: Settings) -> int:
+    """Run a server until it is drained; returns the exit code. Raises SettingsError for what cannot be right."""
+    loaded = load(
+        settings.toolkits,
+        settings.tools,
+        settings.toolkit,
+        settings.data_dir,
+        Address.parse(settings.listen).is_loopback,
+    )
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        telemetry = Telemetry(_telemetry_options(settings))
+        telemetry.start()
+    except TelemetryConfigError as error:
+        raise SettingsError(str(error)) from error
+    # Before gRPC and its threads: nothing may be forked afterwards.
+    processes = _processes(settings, loaded.plan, telemetry)
+    # What was loaded is never garbage, and rows are freed by count: full collections over them cost 30 µs a call.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    return uvloop.run(_Server(settings, loaded.tools, telemetry, processes).run())
+
+
+class _Server:
+    """The parts of one server, put together on its event loop."""
+
+    def __init__(self, settings: Settings, tools: list[Tool], telemetry: Telemetry, processes: ProcessBackend) -> None:
+        self._settings = settings
+        self._telemetry = telemetry
+        self._processes = processes
+        self._threads = ThreadBackend(settings.thread_workers, settings.thread_queue_limit)
+        self._catalog = Catalog(tools)
+        self._options = _executor_options(settings)
+        self._logs = MemoryEventLogs(_log_bounds(settings))
+        self._store = MemoryExecutionStore(_bounds(settings), self._logs)
+        self._executor = Executor(
+            options=self._options,
+            catalog=self._catalog,
+            backends={Runs.LOOP: PythonBackend(), Runs.PROCESS: processes, Runs.THREAD: self._threads},
+            store=self._store,
+            logs=self._logs,
+            tracing=telemetry.tracing,
+            metrics=telemetry.metrics,
+        )
+
+    async def run(self) -> int:
+        """Start, serve, drain; the exit code."""
+        self._telemetry.run(asyncio.get_running_loop())
+        self._observe()
+        await self._processes.start()
+        rpc = RpcServer(
+            RpcOptions.of(self._settings),
+            Observed(self._telemetry.tracing, self._telemetry.metrics, self._telemetry.call_log),
+        )
+        self._add_services(rpc)
+        try:
+            address = await rpc.start()
+            _logger.info(
+                "serving %d tools on %s (server %s)",
+                len(self._catalog.newest()),
+                address,
+                self._settings.server_id,
+                extra={"address": address},
+            )
+            await self._until_drained(rpc)
+        finally:
+            await self._processes.close()
+            await self._telemetry.close()
+        return 0
+
+    def _add_services(self, rpc: RpcServer) -> None:
+        rpc.add(
+            tool_execution_pb2.DESCRIPTOR.services_by_name["ToolExecution"],
+            ToolExecutionService(self._executor, self._store, self._logs, self._settings.arguments_limit_bytes),
+            ends_at_drain=("WaitExecution",),
+        )
+        rpc.add(
+            tool_catalog_pb2.DESCRIPTOR.services_by_name["ToolCatalogService"],
+            ToolCatalogService(
+                self._catalog,
+                timeout_of=lambda tool: declared_timeout(self._options, tool)[0],
+                read_arguments=lambda message: wire.read_arguments(message, self._settings.arguments_limit_bytes)[0],
+            ),
+        )
+
+    async def _until_drained(self, rpc: RpcServer) -> None:
+        drain = Drain(rpc, cancel=lambda: self._executor.stop_all(Stop.DRAINING), settled=self._executor.settled)
+        told = asyncio.Event()
+
+        def tell() -> None:
+            if told.is_set():
+                drain.hurry()
+            told.set()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, tell)
+        await told.wait()
+        await drain.run(self._settings.drain_notice_seconds, self._settings.drain_grace_seconds)
+
+    def _observe(self) -> None:
+        observe = self._telemetry.metrics.observe
+        observe("toolwright.executions.running", lambda: self._executor.running)
+        observe("toolwright.executions.kept", lambda: len(self._store))
+        observe("toolwright.workers", lambda: self._processes.workers)
+        observe("toolwright.workers.busy", lambda: self._processes.workers - self._processes.idle)
+        observe("toolwright.worker.queue.length", lambda: self._processes.queued)
+
+
+def _processes(settings: Settings, plan: LoadPlan, telemetry: Telemetry) -> ProcessBackend:
+    options = ProcessOptions(
+        workers=settings.process_workers,
+        extra_workers=settings.process_extra_workers,
+        queue_limit=settings.process_queue_limit,
+        memory_limit_bytes=settings.process_memory_limit_bytes,
+        calls_per_worker=settings.process_calls_per_worker,
+        environment=settings.process_environment,
+    )
+    processes = ProcessBackend(options, plan, on_kill=telemetry.metrics.worker_killed)
+    processes.spawn()
+    return processes
+
+
+def _telemetry_options(settings: Settings) -> TelemetryOptions:
+    return TelemetryOptions(
+        data_dir=settings.data_dir,
+        server_id=settings.server_id,
+        service_version=version("toolwright-server"),
+        http_listen=settings.http_listen or None,
+        log_format=settings.log_format,
+        log_level=settings.log_level,
+        span_file_max_bytes=settings.span_file_limit_bytes,
+        loop_blocked_seconds=settings.loop_blocked_seconds,
+    )
+
+
+def _executor_options(settings: Settings) -> ExecutorOptions:
+    return ExecutorOptions(
+        server_id=settings.server_id,
+        # Tells this process from an earlier one of the same name.
+        epoch=time.time_ns(),
+        default_timeout=settings.default_timeout_seconds,
+        maximum_timeout=settings.maximum_timeout_seconds,
+        category_timeouts=settings.category_timeouts_seconds,
+        stop_grace=settings.stop_grace_seconds,
+        nesting_limit=settings.nesting_limit,
+        result_limit=settings.result_limit_bytes,
+        output_limit=settings.output_limit_bytes,
+    )
+
+
+def _log_bounds(settings: Settings) -> LogBounds:
+    return LogBounds(settings.events_limit_bytes, settings.events_spill_limit_bytes, settings.data_dir / "events")
+
+
+def _bounds(settings: Settings) -> Bounds:
+    return Bounds(settings.executions_kept_count, settings.executions_kept_bytes, settings.executions_kept_seconds)
