@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class LiveServer:
 
 
 @contextlib.contextmanager
-def live_server(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[LiveServer]:
+def live_server(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Generator[LiveServer]:
     """A server with its data in `folder`; killed at the end if it still runs."""
     port, http_port = free_port(), free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def live_server(folder: Path, *arguments: str, env: Mapping[str, str] | None = N
 @contextlib.contextmanager
 def stubs(
     server: LiveServer,
-) -> Iterator[tuple[tool_execution_pb2_grpc.ToolExecutionStub, tool_catalog_pb2_grpc.ToolCatalogServiceStub]]:
+) -> Generator[tuple[tool_execution_pb2_grpc.ToolExecutionStub, tool_catalog_pb2_grpc.ToolCatalogServiceStub]]:
     """Blocking stubs on a channel without retries."""
     with grpc.insecure_channel(server.address, options=[("grpc.enable_retries", 0)]) as channel:
         yield tool_execution_pb2_grpc.ToolExecutionStub(channel), tool_catalog_pb2_grpc.ToolCatalogServiceStub(channel)

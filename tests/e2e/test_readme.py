@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ..live import LiveServer, live_server
+from tests.live import LiveServer, live_server
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)

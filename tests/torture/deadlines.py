@@ -10,10 +10,9 @@ from typing import Any
 import grpc
 from google.rpc import error_details_pb2, status_pb2  # pyright: ignore[reportMissingTypeStubs]
 
+from tests.live import LiveServer, execute_request
 from toolwright.v1 import tool_execution_pb2_grpc
 from toolwright_server.toolkits.diagnostics.heartbeat import last_beat
-
-from ..live import LiveServer, execute_request
 
 KINDS = ("sleep", "burn", "block", "spawn")
 
@@ -73,7 +72,7 @@ async def _call(stub: Any, kind: str, by: str, name: str | None, heartbeats: Pat
 
 def _details(error: grpc.aio.AioRpcError) -> tuple[str, str]:
     for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
             for detail in status_pb2.Status.FromString(value).details:
                 info = error_details_pb2.ErrorInfo()
                 if detail.Unpack(info):

@@ -7,7 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ..live import LiveServer, eventually, live_server
+from tests.live import LiveServer, eventually, live_server
+
 from .deadlines import KINDS, measure, report
 
 SCALE = float(os.environ.get("TORTURE_SCALE", "1"))
