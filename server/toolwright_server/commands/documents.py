@@ -23,7 +23,8 @@ def document(message: Message) -> dict[str, Any]:
             continue
         value = getattr(message, field.name)
         key, plain = _entry(field, value)
-        if plain not in ("", [], {}):
+        # What can be absent and is not counts, also when it is empty: a result may be [].
+        if field.has_presence or plain not in ("", [], {}):
             found[key] = plain
     return found
 
