@@ -1,19 +1,21 @@
 """Event logs in memory, bounded in bytes: beyond that droppable events go, and output spills to an unnamed file."""
 
 import asyncio
-import tempfile
-from collections import deque
+import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from sys import getsizeof
 
 from toolwright_server.execution.events import DROPPABLE, Event, EventsGone, Happening, Wrote
+from toolwright_server.stores.memory.spill import Spill
 
 EVENT_BYTES = 160
 BATCH_EVENTS = 256
 BATCH_BYTES = 1 << 20
 # The list's head is cut off only now and then, so that cutting costs little per event.
 _TRIM = 256
+_GONE = Event(0, 0.0, Wrote("", ""))
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,48 +27,21 @@ class LogBounds:
     folder: Path
 
 
-class _Spill:
-    """Output that left memory, in a file without a name: it cannot outlive the process."""
-
-    __slots__ = ("_file", "events", "size")
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (closed with the log)
-        self.events: deque[tuple[Event, int, int]] = deque()
-        self.size = 0
-
-    def add(self, event: Event) -> None:
-        """Write an output event's chunk; other events stay in memory as they are."""
-        if not isinstance(event.what, Wrote):
-            self.events.append((event, 0, -1))
-            return
-        chunk = event.what.chunk
-        data = chunk.encode("utf-8", "surrogatepass") if isinstance(chunk, str) else chunk
-        self._file.seek(self.size)
-        self._file.write(data)
-        empty = Wrote(event.what.channel, "" if isinstance(chunk, str) else b"")
-        self.events.append((Event(event.sequence, event.time, empty), self.size, len(data)))
-        self.size += len(data)
-
-    def read(self, event: Event, offset: int, length: int) -> Event:
-        """The event as it was."""
-        if length < 0 or not isinstance(event.what, Wrote):
-            return event
-        self._file.seek(offset)
-        data = self._file.read(length)
-        chunk = data.decode("utf-8", "surrogatepass") if isinstance(event.what.chunk, str) else data
-        return Event(event.sequence, event.time, Wrote(event.what.channel, chunk))
-
-    def close(self) -> None:
-        """Give the space back."""
-        self._file.close()
-
-
 class MemoryEventLog:
     """The EventLog of one execution."""
 
-    __slots__ = ("_bounds", "_events", "_first", "_head", "_size", "_spill", "_waiters", "closed", "last_sequence")
+    __slots__ = (
+        "_bounds",
+        "_disk_failed",
+        "_events",
+        "_first",
+        "_head",
+        "_size",
+        "_spill",
+        "_waiters",
+        "closed",
+        "last_sequence",
+    )
 
     def __init__(self, bounds: LogBounds) -> None:
         self._bounds = bounds
@@ -75,7 +50,8 @@ class MemoryEventLog:
         self._head = 0
         self._size = 0
         self._first = 1
-        self._spill: _Spill | None = None
+        self._spill: Spill | None = None
+        self._disk_failed = False
         self._waiters: list[asyncio.Future[bool]] = []
         self.last_sequence = 0
         self.closed = False
@@ -104,9 +80,7 @@ class MemoryEventLog:
 
     def discard(self) -> None:
         """Forget everything."""
-        if self._spill is not None:
-            self._spill.close()
-            self._spill = None
+        self._forget_spill()
         self._events.clear()
         self._head = self._size = 0
         self._first = self.last_sequence + 1
@@ -115,7 +89,7 @@ class MemoryEventLog:
     def after(self, sequence: int) -> list[Event]:
         if sequence + 1 < self._first:
             raise EventsGone(self._first)
-        found = self._spilled_after(sequence) if self._spill is not None else []
+        found = self._spill.after(sequence, BATCH_EVENTS, BATCH_BYTES) if self._spill is not None else []
         if found or self._head == len(self._events):
             return found
         start = self._head + max(0, sequence + 1 - self._events[self._head].sequence)
@@ -143,6 +117,8 @@ class MemoryEventLog:
     def _shrink(self) -> None:
         while self._size > self._bounds.memory_bytes and self._head < len(self._events):
             event = self._events[self._head]
+            # Its place stays until the next trim, its content must not.
+            self._events[self._head] = _GONE
             self._head += 1
             self._size -= _size(event.what)
             if not isinstance(event.what, DROPPABLE):
@@ -152,27 +128,28 @@ class MemoryEventLog:
             self._head = 0
 
     def _to_disk(self, event: Event) -> None:
-        if self._spill is None:
-            self._spill = _Spill(self._bounds.folder)
-        if self._spill.size + _size(event.what) > self._bounds.spill_bytes:
+        if self._spill is not None and self._spill.size_bytes + _size(event.what) > self._bounds.spill_bytes:
             # What lies on disk would have a hole behind it: the oldest part goes as a whole.
-            self._spill.close()
-            self._spill = None
+            self._first = self._spill.last_sequence + 1
+            self._forget_spill()
+        if self._disk_failed or _size(event.what) > self._bounds.spill_bytes:
             self._first = event.sequence + 1
             return
-        self._spill.add(event)
+        try:
+            if self._spill is None:
+                self._spill = Spill(self._bounds.folder)
+            self._spill.add(event)
+        except OSError as error:
+            # The tool must not fail, and its record must not hang, because a disk is full.
+            _logger.warning("events cannot be kept in %s and are forgotten: %s", self._bounds.folder, error)
+            self._disk_failed = True
+            self._first = event.sequence + 1
+            self._forget_spill()
 
-    def _spilled_after(self, sequence: int) -> list[Event]:
-        assert self._spill is not None
-        found: list[Event] = []
-        size = 0
-        for event, offset, length in self._spill.events:
-            if event.sequence > sequence:
-                found.append(self._spill.read(event, offset, length))
-                size += max(length, 0)
-                if len(found) == BATCH_EVENTS or size > BATCH_BYTES:
-                    break
-        return found
+    def _forget_spill(self) -> None:
+        if self._spill is not None:
+            self._spill.close()
+            self._spill = None
 
 
 class MemoryEventLogs:
@@ -202,9 +179,10 @@ class MemoryEventLogs:
 
 
 def _size(what: Happening) -> int:
+    # getsizeof knows, without looking, whether a text takes one, two or four bytes a character.
     if isinstance(what, Wrote):
-        return EVENT_BYTES + len(what.chunk)
-    return EVENT_BYTES + len(getattr(what, "message", "") or getattr(what, "text", ""))
+        return EVENT_BYTES + getsizeof(what.chunk)
+    return EVENT_BYTES + getsizeof(getattr(what, "message", "") or getattr(what, "text", ""))
 
 
 def _settle(waiter: "asyncio.Future[bool]", value: bool) -> None:
