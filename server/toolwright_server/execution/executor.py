@@ -6,12 +6,14 @@ Knows neither gRPC nor where tools run or records are kept.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
 from toolwright_server.catalog.model import Runs, Tool
 from toolwright_server.catalog.registry import Catalog
+from toolwright_server.errors import Failure, Reason
 from toolwright_server.execution.aftermath import Aftermath
 from toolwright_server.execution.attempt import attempt, seen_to_end
 from toolwright_server.execution.attendance import naming
@@ -21,13 +23,15 @@ from toolwright_server.execution.events import EventLogs
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.ids import Ids
 from toolwright_server.execution.intake import ExecutorOptions, new_row, resolve
-from toolwright_server.execution.model import Invocation, Stopped
+from toolwright_server.execution.model import Invocation, State, Stopped
 from toolwright_server.execution.nested import call_nested
 from toolwright_server.execution.outcome import Outcome, judge
 from toolwright_server.execution.propagation import CallContext
 from toolwright_server.execution.store import ExecutionStore
 from toolwright_server.identity import Caller
 from toolwright_server.telemetry import Metrics, Tracing
+
+_logger = logging.getLogger(__name__)
 
 
 class Executor:
@@ -86,7 +90,7 @@ class Executor:
         self._flights[execution.execution_id] = flight
         task = asyncio.get_running_loop().create_task(self._attempted(flight))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._ended, flight))
         return flight
 
     async def _attempted(self, flight: Flight) -> None:
@@ -110,6 +114,22 @@ class Executor:
         await self._store.settle(execution)
         self._observe(flight)
         del self._flights[execution.execution_id]
+        flight.land()
+
+    def _ended(self, flight: Flight, task: "asyncio.Task[None]") -> None:
+        """The corridor's task is over; by a defect of ours it may not have reached its end: nobody waits in vain."""
+        self._tasks.discard(task)
+        if flight.finished:
+            return
+        error = None if task.cancelled() else task.exception()
+        _logger.error("the corridor of %s broke off", flight.execution.execution_id, exc_info=error)
+        flight.stop(Stop.PARENT_ENDED)
+        flight.execution.state = State.FAILED if flight.started_at is None else State.OUTCOME_UNKNOWN
+        flight.execution.failure = naming(
+            Failure(Reason.INTERNAL, "the server failed while it ran the tool", metadata={"outcome": "unknown"}),
+            flight.execution.execution_id,
+        )
+        self._flights.pop(flight.execution.execution_id, None)
         flight.land()
 
     def flight(self, caller: Caller, execution_id: str) -> Flight | None:
