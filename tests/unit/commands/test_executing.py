@@ -14,6 +14,7 @@ from toolwright_server.commands.exits import Exit
 from .scripted_server import Scripted, abort, event, execution, retry_after, serving
 
 Code = grpc.StatusCode
+NOTHING: dict[str, str] = {}
 
 
 @pytest.fixture
@@ -84,18 +85,18 @@ def test_a_tool_that_failed_is_told_with_what_to_do(script: Scripted, capfd: pyt
 @pytest.mark.parametrize(
     ("status", "exit_code"),
     [
-        ((Code.NOT_FOUND, "TOOL_NOT_FOUND", {}), Exit.NOT_FOUND),
-        ((Code.INVALID_ARGUMENT, "INVALID_ARGUMENTS", {}), Exit.INVALID_ARGUMENTS),
-        ((Code.RESOURCE_EXHAUSTED, "CONCURRENCY_LIMITED", {}), Exit.REFUSED),
-        ((Code.FAILED_PRECONDITION, "TOOL_DISABLED", {}), Exit.REFUSED),
-        ((Code.PERMISSION_DENIED, "FORBIDDEN", {}), Exit.REFUSED),
+        ((Code.NOT_FOUND, "TOOL_NOT_FOUND", NOTHING), Exit.NOT_FOUND),
+        ((Code.INVALID_ARGUMENT, "INVALID_ARGUMENTS", NOTHING), Exit.INVALID_ARGUMENTS),
+        ((Code.RESOURCE_EXHAUSTED, "CONCURRENCY_LIMITED", NOTHING), Exit.REFUSED),
+        ((Code.FAILED_PRECONDITION, "TOOL_DISABLED", NOTHING), Exit.REFUSED),
+        ((Code.PERMISSION_DENIED, "FORBIDDEN", NOTHING), Exit.REFUSED),
         ((Code.DEADLINE_EXCEEDED, "TOOL_TIMEOUT", {"outcome": "none"}), Exit.DEADLINE),
         ((Code.DEADLINE_EXCEEDED, "TOOL_TIMEOUT", {"outcome": "not_started"}), Exit.DEADLINE),
         ((Code.DEADLINE_EXCEEDED, "TOOL_TIMEOUT", {"outcome": "unknown"}), Exit.OUTCOME_UNKNOWN),
         ((Code.CANCELLED, "CANCELLED", {"outcome": "none"}), Exit.CANCELLED),
         ((Code.UNAVAILABLE, "SERVER_DRAINING", {"outcome": "not_started"}), Exit.UNAVAILABLE),
-        ((Code.ABORTED, "OUTCOME_UNKNOWN", {}), Exit.OUTCOME_UNKNOWN),
-        ((Code.INTERNAL, "INTERNAL", {}), Exit.INTERNAL),
+        ((Code.ABORTED, "OUTCOME_UNKNOWN", NOTHING), Exit.OUTCOME_UNKNOWN),
+        ((Code.INTERNAL, "INTERNAL", NOTHING), Exit.INTERNAL),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
