@@ -16,6 +16,7 @@ from toolwright_server.execution.model import State
 _logger = logging.getLogger(__name__)
 
 NOT_STARTED: Final = "not_started"
+_DEFECT: Final = "the server failed while it ran the tool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,9 @@ def _has_answer(answer: "asyncio.Task[bytes]") -> bool:
 def _answered(flight: Flight, answer: "asyncio.Task[bytes]") -> Outcome:
     error = asyncio.CancelledError() if answer.cancelled() else answer.exception()
     if error is None:
-        return Outcome(State.SUCCEEDED, result=answer.result())
+        return (
+            Outcome(State.SUCCEEDED, result=answer.result()) if flight.started_at is not None else _unannounced(flight)
+        )
     if isinstance(error, ToolFailed):
         return Outcome(State.FAILED, failure=error.failure)
     if isinstance(error, NotSent):
@@ -55,7 +58,14 @@ def _answered(flight: Flight, answer: "asyncio.Task[bytes]") -> Outcome:
     if isinstance(error, Lost):
         return _doubtful(flight, State.FAILED, error.failure)
     _logger.error("the backend of %s failed", flight.tool.name, exc_info=error)
-    return _doubtful(flight, State.FAILED, Failure(Reason.INTERNAL, "the server failed while it ran the tool"))
+    return _doubtful(flight, State.FAILED, Failure(Reason.INTERNAL, _DEFECT))
+
+
+def _unannounced(flight: Flight) -> Outcome:
+    """The backend broke its Protocol. That nothing had started would be a lie: a caller may repeat such a call."""
+    _logger.error("the backend of %s answered without having called started()", flight.tool.name)
+    failure = Failure(Reason.INTERNAL, _DEFECT, metadata={"outcome": _known(flight)})
+    return Outcome(State.FAILED, failure=failure)
 
 
 def _stopped(flight: Flight, reason: Stop) -> Outcome:
@@ -72,10 +82,13 @@ def _doubtful(flight: Flight, state: State, failure: Failure) -> Outcome:
     """No answer came: whether something happened depends on whether it was started, and on its effect."""
     if flight.started_at is None:
         return Outcome(state, failure=_with(failure, outcome=NOT_STARTED))
-    effect = flight.tool.effect
-    known = "none" if effect is Effect.READ_ONLY else "unknown"
-    final = State.OUTCOME_UNKNOWN if effect is Effect.SIDE_EFFECT else state
-    return Outcome(final, failure=_with(failure, outcome=known))
+    final = State.OUTCOME_UNKNOWN if flight.tool.effect is Effect.SIDE_EFFECT else state
+    return Outcome(final, failure=_with(failure, outcome=_known(flight)))
+
+
+def _known(flight: Flight) -> str:
+    """What is known of the side effect of a tool that was started."""
+    return "none" if flight.tool.effect is Effect.READ_ONLY else "unknown"
 
 
 def _timeout(flight: Flight) -> Failure:
