@@ -134,18 +134,19 @@ class Flight:
             child.stop(Stop.PARENT_ENDED)
 
     def started(self) -> None:
+        # First, because it refuses what has ended: a record that was settled must not change any more.
+        self.move(State.RUNNING)
         now = time.monotonic()
         self.started_at = now
         self.execution.start_time = time.time()
         self.execution.queue_seconds = now - self.invocation.received
         self.execution.attempts += 1
-        self.move(State.RUNNING)
 
     def progress(self, done: float, total: float | None, message: str) -> None:
         self._report(Progressed(done, total, message[:MESSAGE_LIMIT]))
 
     def output(self, chunk: str | bytes, channel: str) -> None:
-        self.output_size += len(chunk)
+        self.output_size += _bytes(chunk)
         if self.output_size > self.output_limit:
             raise OutputLimit(f"the output of {self.execution.tool} grew beyond {self.output_limit} bytes")
         self._report(Wrote(channel[:CHANNEL_LIMIT], chunk))
@@ -162,6 +163,12 @@ class Flight:
         self.events.append(time.time(), what)
         # `finished`, which readers get from the row itself, is the event after the last one in the log.
         self.execution.last_sequence = self.events.last_sequence + self.execution.ended
+
+
+def _bytes(chunk: str | bytes) -> int:
+    if isinstance(chunk, bytes) or chunk.isascii():
+        return len(chunk)
+    return len(chunk.encode("utf-8", "surrogatepass"))
 
 
 def _resolve(waiter: "asyncio.Future[None]") -> None:
