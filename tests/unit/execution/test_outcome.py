@@ -64,7 +64,8 @@ async def judged(case: Case, folder: Path) -> tuple[Flight, Outcome]:
 
 
 # Effect, started, stop, ending → state, reason, outcome (None: not said).
-TABLE = [
+Line = tuple[Effect, bool, Stop | None, Ending, State, str | None, str | None]
+TABLE: list[Line] = [
     (SIDE, True, None, b"1", State.SUCCEEDED, None, None),
     (READ, True, None, b"1", State.SUCCEEDED, None, None),
     (SIDE, True, None, ToolFailed(FAILURE), State.FAILED, "TOOL_CRASHED", None),
@@ -112,17 +113,9 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("effect", "started", "stop", "ending", "state", "reason", "outcome"), TABLE)
-async def test_what_an_end_means(
-    tmp_path: Path,
-    effect: Effect,
-    started: bool,
-    stop: Stop | None,
-    ending: Ending,
-    state: State,
-    reason: str | None,
-    outcome: str | None,
-) -> None:
+@pytest.mark.parametrize("line", TABLE, ids=lambda line: " ".join(map(str, line)))
+async def test_what_an_end_means(tmp_path: Path, line: Line) -> None:
+    effect, started, stop, ending, state, reason, outcome = line
     here, found = await judged(Case(effect, started, stop, ending), tmp_path)
     assert found.state is state
     assert found.result == (b"1" if state is State.SUCCEEDED else None)
@@ -139,7 +132,7 @@ ENDINGS: list[Callable[[], Ending]] = [
     lambda: NotSent(FAILURE),
     lambda: Lost(FAILURE),
     lambda: RuntimeError("secret"),
-    lambda: asyncio.CancelledError(),
+    asyncio.CancelledError,
     lambda: None,
 ]
 
