@@ -65,8 +65,9 @@ def _fields() -> list[tuple[str, FieldInfo]]:
 
 
 def _default(name: str, field: FieldInfo) -> str:
-    if isinstance(field.json_schema_extra, dict):
-        return str(cast("dict[str, str]", field.json_schema_extra)["default_text"])
+    extra = cast("dict[str, str] | None", field.json_schema_extra)
+    if extra:
+        return extra["default_text"]
     if name == "category_timeouts_seconds":
         return "below"
     default = field.get_default(call_default_factory=True)
