@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.unit.commands.scripted_server import Scripted, event, execution, serving
 from toolwright.v1 import common_pb2, tool_catalog_pb2
-
-from ..unit.commands.scripted_server import Scripted, event, execution, serving
 
 COMMAND = [sys.executable, "-m", "toolwright_server.main"]
 SECONDS = 40
