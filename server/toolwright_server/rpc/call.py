@@ -19,6 +19,7 @@ class RpcCall:
         "caller",
         "code",
         "execution_id",
+        "gone",
         "metadata",
         "method",
         "reason",
@@ -54,5 +55,7 @@ class RpcCall:
         self.execution_id = ""
         self.code = "OK"
         self.reason = ""
+        self.gone = False
+        """Whether writing to the client failed: it left."""
         self.told_to_end = False
         """Whether the server ends it because it is shutting down."""

@@ -9,9 +9,6 @@ from toolwright_server.rpc.server import RpcServer
 
 _logger = logging.getLogger(__name__)
 
-# Time for answers that are given but not yet sent, and for calls to tell that they were cancelled.
-_LAST_WORDS_SECONDS = 1.0
-
 
 @dataclass(frozen=True, slots=True)
 class Drained:
@@ -33,11 +30,15 @@ class Drain:
         server: RpcServer,
         cancel: Callable[[], Awaitable[object]],
         settled: Callable[[], Awaitable[object]] | None = None,
+        *,
+        last_words_seconds: float = 1.0,
     ) -> None:
+        """`last_words_seconds` bounds each step behind the grace: cancelling, telling the callers, sending answers."""
         self.on_drain: list[Callable[[], object]] = [server.health.end_watches]
         self._server = server
         self._cancel = cancel
         self._settled = settled
+        self._last_words = last_words_seconds
         self._hurry = asyncio.Event()
 
     def hurry(self) -> None:
@@ -48,20 +49,19 @@ class Drain:
         """Drain the server, and stop it. Both times are upper bounds of what they are named for, in seconds."""
         gate = self._server.gate
         self._server.health.begin_drain()
-        _logger.info("draining: %d calls run; more are let in for %g s", gate.working, notice_seconds)
+        _logger.info("draining: calls are let in for another %g s; running: %d", notice_seconds, gate.working)
         await self._wait(self._hurry.wait(), notice_seconds)
         gate.close()
-        for tell in self.on_drain:
-            tell()
+        self._tell()
         cancelled = 0
         if not await self._wait(self._work_done(), grace_seconds):
             cancelled = gate.working
-            _logger.warning("draining: the time is over; %d calls still run and are cancelled", cancelled)
-            await self._wait(self._cancel(), _LAST_WORDS_SECONDS, patient=True)
-            await self._wait(gate.quiet(), _LAST_WORDS_SECONDS, patient=True)
+            _logger.warning("draining: the time is over; cancelling what runs, calls: %d", cancelled)
+            await self._wait(self._cancel(), self._last_words, patient=True)
+            await self._wait(gate.quiet(), self._last_words, patient=True)
         watching = gate.end_watching()
-        await self._server.stop(_LAST_WORDS_SECONDS)
-        _logger.info("drained: %d calls were cancelled, %d watching streams were ended", cancelled, watching)
+        await self._server.stop(self._last_words)
+        _logger.info("drained; calls cancelled: %d, watching streams ended: %d", cancelled, watching)
         return Drained(cancelled)
 
     async def _work_done(self) -> None:
@@ -78,9 +78,17 @@ class Drain:
         finally:
             for future in (wanted, *others):
                 future.cancel()
-        if not wanted.done():
+        if not wanted.done() or wanted.cancelled():
             return False
-        if not wanted.cancelled():
-            wanted.result()
-            return True
-        return False
+        error = wanted.exception()
+        if error is not None:
+            # What cannot be ended properly must not keep the server from ending.
+            _logger.error("draining: a step failed", exc_info=error)
+        return error is None
+
+    def _tell(self) -> None:
+        for tell in self.on_drain:
+            try:
+                tell()
+            except Exception:
+                _logger.exception("draining: %r failed", tell)

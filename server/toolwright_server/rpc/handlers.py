@@ -25,8 +25,10 @@ from toolwright_server.rpc.status import status_of
 
 _logger = logging.getLogger(__name__)
 
-# Clients overstate their deadline by up to this part of it.
-_DEADLINE_MARGIN = 0.04
+# A call that is cancelled with no more than this left ran into its client's deadline: clients overstate it by up to
+# this part, and the time that the request travelled comes on top, in seconds.
+_OVERSTATED = 0.04
+_TRAVELLED_SECONDS = 0.020
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 Write = Callable[[Message], Awaitable[None]]
@@ -129,7 +131,7 @@ class _Rpc:
                 try:
                     if self._watches:
                         self._gate.watches(call)
-                    await self._serve(self._read(data), call, self._writer(context))
+                    await self._serve(self._read(data), call, self._writer(context, call))
                 finally:
                     if self._watches:
                         self._gate.unwatch()
@@ -165,14 +167,19 @@ class _Rpc:
         except DecodeError as error:
             raise invalid("", f"the request is no {self._request}: {_why(error)}") from None
 
-    def _writer(self, context: Context) -> Write:
+    def _writer(self, context: Context, call: RpcCall) -> Write:
         write, limit = context.write, self._limit
 
-        def send(message: Message) -> Awaitable[None]:
+        async def send(message: Message) -> None:
             data = message.SerializeToString()
             if len(data) > limit:
                 raise ToolwrightError.of(self._too_large(len(data)))
-            return write(data)
+            try:
+                await write(data)
+            except grpc.aio.BaseError:
+                # Nobody reads any more, and gRPC has not cancelled us yet.
+                call.gone = True
+                raise asyncio.CancelledError from None
 
         return send
 
@@ -189,25 +196,25 @@ class _Rpc:
         """The failure to answer with; None: there is nobody to answer, and the error goes on to gRPC."""
         if isinstance(error, ToolwrightError):
             return self._failed(call, error.failure)
-        if isinstance(error, asyncio.CancelledError | grpc.aio.InternalError):
+        if isinstance(error, asyncio.CancelledError):
             return self._left(error, call)
         if isinstance(error, KeyboardInterrupt | GeneratorExit):
             call.code, call.reason = "UNAVAILABLE", Reason.SERVER_DRAINING.name
             return None
         return self._broke(error, call)
 
-    def _left(self, error: BaseException, call: RpcCall) -> Failure | None:
+    def _left(self, error: asyncio.CancelledError, call: RpcCall) -> Failure | None:
         """The client left, the server ends the stream, or something of ours was cancelled by mistake."""
         task = asyncio.current_task()
         cancelling = task.cancelling() if task is not None else 0
         if call.told_to_end and cancelling == 1 and task is not None:
             task.uncancel()
             return self._failed(call, ENDED_BY_DRAIN)
-        if cancelling == 0 and isinstance(error, asyncio.CancelledError):
+        if cancelling == 0 and not call.gone:
             # Escaping, it would send no status and leave the client waiting.
             return self._broke(error, call)
         given, used = call.remaining, time.monotonic() - call.received
-        late = given is not None and given - used <= _DEADLINE_MARGIN * given
+        late = given is not None and given - used <= _OVERSTATED * given + _TRAVELLED_SECONDS
         reason = Reason.CLIENT_DEADLINE if late else Reason.CANCELLED
         call.code, call.reason = reason.code.name, reason.name
         return None

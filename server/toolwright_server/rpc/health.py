@@ -47,8 +47,9 @@ class Health:
 
     def begin_drain(self) -> None:
         """NOT_SERVING from here on."""
-        self._set(False, "the server is shutting down")
         self._draining = True
+        self._serving = False
+        self._announce()
 
     def end_watches(self) -> None:
         """End every Watch, and every new one before its first answer, so that clients wait before they come again."""

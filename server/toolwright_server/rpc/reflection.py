@@ -30,26 +30,42 @@ def reflection_handlers(services: Iterable[str]) -> list[grpc.GenericRpcHandler]
 
 
 class _Reflection:
-    """The servicer that grpcio-reflection has, behind raw bytes: a malformed request gets a clear answer."""
+    """The servicer that grpcio-reflection has, behind raw bytes: a malformed question gets a clear answer."""
 
     def __init__(self, servicer: reflection_aio.ReflectionServicer) -> None:
         # The stubs take the generator for a coroutine.
         self._answers = cast("Callable[[Any, Any], AsyncIterator[Any]]", cast("Any", servicer).ServerReflectionInfo)
 
     async def ServerReflectionInfo(  # noqa: N802 - named as its rpc
-        self, requests: AsyncIterator[bytes], context: "grpc.aio.ServicerContext[bytes, bytes]"
+        self, questions: AsyncIterator[bytes], context: "grpc.aio.ServicerContext[bytes, bytes]"
     ) -> AsyncIterator[bytes]:
         """Answers one question after the other; v1 and v1alpha are the same on the wire."""
-        try:
-            async for answer in self._answers(_parsed(requests), context):
+        async for data in questions:
+            try:
+                question = reflection_pb2.ServerReflectionRequest.FromString(data)
+            except DecodeError:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is no ServerReflectionRequest")
+            async for answer in self._answers(_one(_findable(question)), context):
+                answer.original_request.CopyFrom(question)
                 yield answer.SerializeToString()
-        except DecodeError:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is no ServerReflectionRequest")
 
 
-async def _parsed(requests: AsyncIterator[bytes]) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
-    async for data in requests:
-        yield reflection_pb2.ServerReflectionRequest.FromString(data)
+async def _one(
+    question: reflection_pb2.ServerReflectionRequest,
+) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+    yield question
+
+
+def _findable(question: reflection_pb2.ServerReflectionRequest) -> reflection_pb2.ServerReflectionRequest:
+    """The same question; for a method it asks for its service, as Python's pool does not find methods by name."""
+    service, _, method = question.file_containing_symbol.rpartition(".")
+    try:
+        found = descriptor_pool.Default().FindServiceByName(service)
+    except KeyError:
+        return question
+    if method not in found.methods_by_name:
+        return question
+    return reflection_pb2.ServerReflectionRequest(host=question.host, file_containing_symbol=service)
 
 
 def _describe_stable() -> None:

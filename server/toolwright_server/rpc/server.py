@@ -111,7 +111,7 @@ def _channel_arguments(options: RpcOptions) -> list[tuple[str, int]]:
         # One limit: between two, gRPC refuses at random.
         ("grpc.max_metadata_size", options.metadata_limit_bytes),
         ("grpc.absolute_max_metadata_size", options.metadata_limit_bytes),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", _ms(options.ping_interval_minimum_seconds)),
+        ("grpc.http2.min_ping_interval_without_data_ms", _ms(options.ping_interval_minimum_seconds)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.keepalive_time_ms", _ms(options.keepalive_seconds)),
         ("grpc.keepalive_timeout_ms", _ms(options.keepalive_timeout_seconds)),

@@ -80,7 +80,8 @@ def _delay(failure: Failure) -> float | None:
     if not failure.may_retry():
         return None
     if failure.retry_delay is not None:
-        return min(max(failure.retry_delay, 0.0), _LONGEST_DELAY_SECONDS)
+        # In this order NaN becomes 0.
+        return min(max(0.0, failure.retry_delay), _LONGEST_DELAY_SECONDS)
     return _DEFAULT_DELAY_SECONDS if failure.reason.code in (Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE) else None
 
 
