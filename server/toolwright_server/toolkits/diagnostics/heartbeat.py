@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 INTERVAL_SECONDS = 0.002
-FILES_LIMIT = 4096
+FILES_LIMIT = 1024
 _SIZE = 8
 
 

@@ -46,7 +46,6 @@ class _Run:
     index: Index
     settings: KnowledgeSettings
     known: dict[str, Known]
-    full: bool
     added: int = 0
     updated: int = 0
     removed: int = 0
@@ -69,26 +68,39 @@ def bring_up_to_date(
     with exclusive(lock, seconds) as held:
         if not held:
             return None
-        limits = str(settings.max_file_bytes)
-        run = _Run(index, settings, index.known(), full or index.note(_LIMITS) != limits)
+        _doubt(index, settings, full=full)
+        run = _Run(index, settings, index.known())
         scan = _scanned(settings, start + seconds)
         _forget(run, _gone(settings, scan, run.known))
-        changed = [found for found in scan.files.values() if run.full or _differs(found, run.known.get(found.name))]
+        changed = [found for found in scan.files.values() if _differs(found, run.known.get(found.name))]
+        # What is missing comes before what may only have been touched.
+        changed.sort(key=lambda found: found.name in run.known)
         all_read = _read_all(run, changed, start + seconds, progress)
         complete = scan.complete and all_read
-        if complete:
+        # A look that finds nothing new writes nothing: searches look often.
+        if complete and (changed or run.removed or index.note(INDEX_TIME) is None):
             with index.writing():
-                index.take_note(_LIMITS, limits)
                 index.take_note(INDEX_TIME, datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"))
         return _report(run, scan, complete, time.monotonic() - start)
+
+
+def _doubt(index: Index, settings: KnowledgeSettings, *, full: bool) -> None:
+    """Mark what must be read again, in the index itself: so that a later call goes on where this one ends."""
+    limits = str(settings.max_file_bytes)
+    other_limits = index.note(_LIMITS) != limits
+    if full or other_limits:
+        with index.writing():
+            index.doubt(content=full)
+            index.take_note(_LIMITS, limits)
 
 
 def _scanned(settings: KnowledgeSettings, end: float) -> _Scan:
     scan = _Scan()
     for source in settings.sources:
         for folder in source.scan(settings.suffixes, scan.unreadable):
-            scan.files.update((found.name, found) for found in folder[: settings.max_files - len(scan.files)])
-            if time.monotonic() > end or len(scan.files) == settings.max_files:
+            room = settings.max_files - len(scan.files)
+            scan.files.update((found.name, found) for found in folder[:room])
+            if time.monotonic() > end or len(folder) > room:
                 scan.complete = False
                 return scan
     return scan
@@ -144,7 +156,7 @@ def _read_one(run: _Run, found: Found) -> None:
     content, skipped = read(found.path, run.settings.max_file_bytes)
     sure = time.time_ns() - found.mtime_ns > _UNSURE_NS
     now = Known(found.size, found.mtime_ns if sure else -1, hashlib.blake2b(content, digest_size=16).digest(), skipped)
-    if before is not None and (before.digest, before.skipped) == (now.digest, now.skipped) and not run.full:
+    if before is not None and (before.digest, before.skipped) == (now.digest, now.skipped):
         run.index.touch(found.name, now.size, now.mtime_ns)
         return
     markup = _MARKUP.get(found.path.suffix.lower(), Markup.PLAIN)

@@ -63,7 +63,9 @@ class Excerpt:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of the index. `index_time` is null until everything was indexed once; `skipped` names at most 100."""
+    """The state of the index. `index_time` says when it last changed, null until
+    everything was indexed once; `skipped` names at most 100.
+    """
 
     folders: list[str]
     files: int

@@ -45,8 +45,8 @@ class Source:
         raise ValueError(f"{entry}: there is no such file or folder, seen from {Path.cwd()}")
 
     def name_of(self, relative: PurePosixPath) -> str:
-        """The public name of a file in this source."""
-        return f"{self.prefix}/{relative}" if self.prefix else str(relative)
+        """The public name of a file or folder in this source."""
+        return str(PurePosixPath(self.prefix) / relative)
 
     def relative(self, name: str) -> PurePosixPath | None:
         """The inverse of `name_of`; None for a name that is not of this source's form."""

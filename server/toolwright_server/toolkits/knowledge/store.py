@@ -97,6 +97,12 @@ class Index:
         """The file was written again with the same content."""
         self._connection.execute("UPDATE files SET size = ?, mtime_ns = ? WHERE name = ?", (size, mtime_ns, name))
 
+    def doubt(self, *, content: bool) -> None:
+        """Have every file read again; with `content`, also split again though it is the same."""
+        self._connection.execute("UPDATE files SET mtime_ns = -1")
+        if content:
+            self._connection.execute("UPDATE files SET digest = x''")
+
     def replace(self, name: str, known: Known, passages: Sequence[Passage]) -> None:
         """Put a file and its passages in the place of what is there under its name."""
         self.remove(name)
