@@ -46,10 +46,10 @@ def _has_answer(answer: "asyncio.Task[bytes]") -> bool:
 
 def _answered(flight: Flight, answer: "asyncio.Task[bytes]") -> Outcome:
     error = asyncio.CancelledError() if answer.cancelled() else answer.exception()
+    if error is None and flight.started_at is None:
+        return _unannounced(flight)
     if error is None:
-        return (
-            Outcome(State.SUCCEEDED, result=answer.result()) if flight.started_at is not None else _unannounced(flight)
-        )
+        return Outcome(State.SUCCEEDED, result=answer.result())
     if isinstance(error, ToolFailed):
         return Outcome(State.FAILED, failure=error.failure)
     if isinstance(error, NotSent):
