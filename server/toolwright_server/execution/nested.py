@@ -31,6 +31,9 @@ async def call_nested(
             failure.reason.name, failure.message, retryable=failure.may_retry(), metadata=failure.metadata
         ) from None
     parent.children.add(child)
+    if parent.finished:
+        # The tool goes on after its execution was settled: its children must not.
+        child.stop(Stop.PARENT_ENDED)
     try:
         await child.ended(None)
     except asyncio.CancelledError:
@@ -43,12 +46,13 @@ async def call_nested(
 
 def _child(parent: Flight, tool: str, arguments: Mapping[str, Any]) -> Invocation:
     above = parent.invocation
-    checked, encoded = canonical.checked(dict(arguments), "arguments", ARGUMENTS_LIMIT)
+    _, encoded = canonical.checked(dict(arguments), "arguments", ARGUMENTS_LIMIT)
     return Invocation(
         caller=above.caller,
         tool=tool,
         tool_version="",
-        arguments=checked,
+        # Read back: JSON and nothing else, and the child's own.
+        arguments=orjson.loads(encoded),
         canonical=encoded,
         as_json=True,
         trace=parent.trace,
