@@ -1,0 +1,149 @@
+"""An executor with everything around it, put together as a server does it, without gRPC.
+
+Tools are async functions run by the PythonBackend; what only other backends do is played by `Scripted`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.sdk.resources import Resource
+
+from toolwright_server.backends.python import PythonBackend
+from toolwright_server.catalog.functions import declared_tool, tool
+from toolwright_server.catalog.model import Effect, Runs, Tool
+from toolwright_server.catalog.registry import Catalog
+from toolwright_server.execution.attendance import outlast
+from toolwright_server.execution.backend import Work
+from toolwright_server.execution.events import Event, Happening
+from toolwright_server.execution.executor import Executor
+from toolwright_server.execution.flight import Flight, Stop
+from toolwright_server.execution.intake import ExecutorOptions
+from toolwright_server.execution.model import Execution, Stopped
+from toolwright_server.stores.memory.events import LogBounds, MemoryEventLogs
+from toolwright_server.stores.memory.executions import Bounds, MemoryExecutionStore
+from toolwright_server.telemetry import Metrics, Tracing
+from toolwright_server.telemetry.sampling import sampling_from
+from toolwright_server.telemetry.span_buffer import SpanBuffer
+
+from .corridor import invocation
+
+PATIENCE = 5.0
+MEBIBYTE = 1 << 20
+OPTIONS: dict[str, Any] = {
+    "server_id": "server-1",
+    "epoch": 7,
+    "default_timeout": 30.0,
+    "maximum_timeout": 60.0,
+    "category_timeouts": {},
+    "stop_grace": 0.02,
+    "nesting_limit": 3,
+    "result_limit": 1_000,
+    "output_limit": 1_000,
+}
+
+
+class Scripted:
+    """A backend that does what its tool's function says, and cannot tell whether cancelled work has ended."""
+
+    unconfirmed = Stopped.UNKNOWN
+
+    def __init__(self) -> None:
+        self.scripts: dict[str, Callable[[Work], Awaitable[bytes]]] = {}
+
+    async def run(self, work: Work) -> bytes:
+        return await self.scripts[work.tool.name](work)
+
+
+class WatchedStore(MemoryExecutionStore):
+    """Says when a record was added or corrected."""
+
+    added: asyncio.Event
+    corrected: asyncio.Event
+
+    async def add(self, execution: Execution) -> None:
+        await super().add(execution)
+        self.added.set()
+
+    async def correct(self, execution_id: str, stopped: Stopped) -> None:
+        await super().correct(execution_id, stopped)
+        self.corrected.set()
+
+
+class House:
+    """See the module. Tools are added before the first call."""
+
+    def __init__(self, folder: Path) -> None:
+        self.metrics = Metrics()
+        self.logs = MemoryEventLogs(LogBounds(MEBIBYTE, MEBIBYTE, folder))
+        self.store = WatchedStore(Bounds(1_000, 100 * MEBIBYTE, 3_600.0), self.logs)
+        self.store.added, self.store.corrected = asyncio.Event(), asyncio.Event()
+        self.options: dict[str, Any] = dict(OPTIONS)
+        self._scripted = Scripted()
+        self._tools: list[Tool] = []
+        self._executor: Executor | None = None
+
+    def tool(self, function: Callable[..., Any], effect: Effect = Effect.READ_ONLY, **options: Any) -> None:
+        """Declare `tests.<function>`."""
+        declare = tool(f"tests.{function.__name__}", effect=effect, **options)
+        found = declared_tool(declare(function))
+        assert found is not None
+        self._tools.append(found)
+
+    def remote(self, script: Callable[[Work], Awaitable[bytes]], effect: Effect = Effect.READ_ONLY) -> None:
+        """Declare `tests.remote`, which is run as `script` says."""
+
+        def remote() -> None: ...
+
+        self._scripted.scripts["tests.remote"] = script
+        self.tool(remote, effect, runs=Runs.THREAD)
+
+    @property
+    def executor(self) -> Executor:
+        """Made when it is first asked for."""
+        if self._executor is None:
+            self._executor = Executor(
+                options=ExecutorOptions(**self.options),
+                catalog=Catalog(self._tools),
+                backends={Runs.LOOP: PythonBackend(), Runs.THREAD: self._scripted},
+                store=self.store,
+                logs=self.logs,
+                tracing=Tracing(
+                    sampling_from("always_off", ""),
+                    SpanBuffer(flush_count=100, max_count=100),
+                    Resource.get_empty(),
+                    recording=False,
+                ),
+                metrics=self.metrics,
+            )
+        return self._executor
+
+    async def begin(self, name: str, arguments: Mapping[str, Any] | None = None, **facts: Any) -> Flight:
+        """Start a call of `tests.<name>`; `facts` are fields of its Invocation."""
+        return await self.executor.execute(invocation(f"tests.{name}", arguments, **facts))
+
+    async def run(self, name: str, arguments: Mapping[str, Any] | None = None, **facts: Any) -> Execution:
+        """A call from its beginning to its end."""
+        flight = await self.begin(name, arguments, **facts)
+        return await asyncio.wait_for(outlast(flight), PATIENCE)
+
+    def events(self, execution: Execution) -> list[Event]:
+        """What is in its log."""
+        log = self.logs.find(execution.execution_id)
+        assert log is not None
+        return log.after(0)
+
+    def happenings(self, execution: Execution) -> list[Happening]:
+        """The same without numbers and times."""
+        return [event.what for event in self.events(execution)]
+
+    def stubborn(self, name: str) -> bool:
+        """Whether `tests.<name>` was counted among the tools that did not stop."""
+        return f'toolwright_tools_stubborn_total{{gen_ai_tool_name="tests.{name}"}} 1' in self.metrics.render()
+
+    async def close(self) -> None:
+        """Stop what runs and forget the logs, so that no file stays open."""
+        await asyncio.wait_for(self.executor.stop_all(Stop.DRAINING), PATIENCE)
+        for execution_id in list(self.logs._logs):  # pyright: ignore[reportPrivateUsage]
+            self.logs.forget(execution_id)
