@@ -19,7 +19,7 @@ import traceback
 import orjson
 
 from toolwright_server.backends.forked import worker
-from toolwright_server.backends.forked.linux import become_subreaper, children, thread_count
+from toolwright_server.backends.forked.linux import ThreadCount, become_subreaper, children
 from toolwright_server.backends.forked.orphans import Orphanage
 from toolwright_server.backends.forked.plan import Bootstrap
 from toolwright_server.catalog.discovery import load_again
@@ -95,6 +95,7 @@ class ForkServer:
         self._limits = order.limits
         self._tools = tools
         self._orphanage = Orphanage()
+        self._threads = ThreadCount()
         self._server = _pidfd_of_parent(order.server_pid)
         self._signals, self._signals_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, _nothing)
@@ -105,7 +106,7 @@ class ForkServer:
 
     def run(self) -> None:
         """Serve until the server is gone, then end everybody."""
-        _say(self._control, ["ready", len(self._tools), thread_count() - 1])
+        _say(self._control, ["ready", len(self._tools), self._threads() - 1])
         poll = select.poll()
         for descriptor in (self._control.fileno(), self._signals, self._server):
             poll.register(descriptor, select.POLLIN)
@@ -160,6 +161,7 @@ class ForkServer:
             for descriptor in (self._signals, self._signals_in, self._server):
                 os.close(descriptor)
             self._control.close()
+            self._threads.close()
             worker.serve(connection, self._tools, self._limits, parent)
             code = 0
         except BaseException:  # noqa: BLE001 (nothing may travel up into the fork server's loop)

@@ -33,9 +33,18 @@ def _prctl(option: int, value: int) -> None:
         raise OSError(number, f"prctl({option}, {value}): {os.strerror(number)}")
 
 
-def thread_count() -> int:
-    """Threads of this process, also those that Python does not know. 3 µs."""
-    return os.stat(_TASKS).st_nlink - _OWN_LINKS  # noqa: PTH116 (on the hot path)
+class ThreadCount:
+    """Counts the threads of the process in which it was made, also those that Python does not know, in 1 µs."""
+
+    def __init__(self) -> None:
+        self._folder = os.open(_TASKS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __call__(self) -> int:
+        return os.fstat(self._folder).st_nlink - _OWN_LINKS
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._folder)
 
 
 def children() -> set[int]:
