@@ -3,11 +3,14 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +46,24 @@ class LiveServer:
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+    def called(self, execution_id: str) -> list[dict[str, Any]]:
+        """The call log's lines about one execution."""
+        return [line for line in self.lines() if line["message"] == "call" and line["execution_id"] == execution_id]
+
+    def http(self, path: str) -> tuple[int, str]:
+        """Status and text of `/metrics` or `/healthz`."""
+        try:
+            with urllib.request.urlopen(f"http://{self.http_address}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def metric(self, name: str) -> float:
+        """The sum of all series of one metric, by its name in `/metrics`; 0 without any."""
+        lines = self.http("/metrics")[1].splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{name}[{{ ]", line))
 
     def descendants(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -82,6 +103,8 @@ def live_server(folder: Path, *arguments: str, env: Mapping[str, str] | None = N
         "TOOLWRIGHT_HTTP_LISTEN": f"127.0.0.1:{http_port}",
         "TOOLWRIGHT_DATA_DIR": str(folder / "data"),
         "TOOLWRIGHT_LOG_FORMAT": "json",
+        # Who asks nothing of the drain need not wait for it.
+        "TOOLWRIGHT_DRAIN_NOTICE_SECONDS": "0",
         **(env or {}),
     }
     with log.open("wb") as sink:

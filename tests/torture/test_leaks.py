@@ -1,0 +1,32 @@
+"""10,000 cancelled and timed-out calls leave nothing behind: the long form, with figures printed (`pytest -s`)."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.live import live_server
+
+from .leaking import SETTINGS, leak_rounds, slope_bytes
+
+SCALE = float(os.environ.get("TORTURE_SCALE", "1"))
+ROUNDS = 5
+CALLS = max(60, round(2000 * SCALE))
+# Of memory per call; a leaked record, task or span is several times as much.
+SLOPE_BYTES_PER_CALL = 200
+# What an allocator may add in one round however short it is.
+NOISE_BYTES = 256 * 1024
+
+pytestmark = [pytest.mark.torture, pytest.mark.timeout(1500)]
+
+
+def test_cancelled_and_timed_out_calls_leave_nothing_behind(tmp_path: Path) -> None:
+    with live_server(tmp_path, env=SETTINGS) as server:
+        warm, *rounds = asyncio.run(leak_rounds(server, rounds=ROUNDS, calls=CALLS))
+        for held in rounds:
+            assert not held.exceeds(warm)
+            assert not held.in_flight
+        slope = slope_bytes(rounds)
+        print(f"memory: {slope / 1024:+.0f} KiB per round of {CALLS} calls")  # noqa: T201 (the long run's product)
+        assert slope < SLOPE_BYTES_PER_CALL * CALLS + NOISE_BYTES
