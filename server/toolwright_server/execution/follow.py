@@ -8,14 +8,15 @@ from toolwright_server.execution.events import Event, EventLog, EventsGone
 
 
 async def follow(
-    events: EventLog, after: int, heartbeat_seconds: float, until: float | None = None
+    events: EventLog, after: int, heartbeat_seconds: float, until: float | None = None, *, attached: bool = False
 ) -> AsyncIterator[Sequence[Event]]:
     """Batches of events after sequence `after`, in order; an empty batch when nothing happened for a while.
 
     Ends with the log, or at the monotonic instant `until`. Raises EVENTS_EXPIRED when `after` lies before the first
-    kept event, and SLOW_CONSUMER when an event that must not be dropped was gone before it was read.
+    kept event, and SLOW_CONSUMER when an event that must not be dropped was gone before it was read; `attached` says
+    that the reader was there from the beginning, so that whatever is gone was gone because it lagged.
     """
-    began = False
+    began = attached
     while True:
         try:
             batch = events.after(after)

@@ -109,7 +109,8 @@ class ToolExecutionService:
         return flight
 
     async def _stream(self, flight: Flight, silence: float, write: WriteEvent) -> None:
-        await _write_events(flight.execution, follow(flight.events, 0, silence, attendance.latest(flight)), write)
+        batches = follow(flight.events, 0, silence, attendance.latest(flight), attached=True)
+        await _write_events(flight.execution, batches, write)
         if not flight.finished:
             raise attendance.goes_on(flight)
         await write(wire.finished(flight.execution))
