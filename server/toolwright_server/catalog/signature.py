@@ -19,7 +19,8 @@ from toolwright_server.catalog.schema import Schema
 
 _CONTEXTS = (ToolContext, AsyncToolContext, SyncToolContext)
 # Types whose JSON form is the value itself: no conversion is needed before the function is called.
-_PLAIN = (str, int, bool, float, type(None), Any, object)
+# `int` is not among them: JSON Schema counts 3.0 as an integer.
+_PLAIN = (str, bool, float, type(None), Any, object)
 
 # Types are read from annotations: that a docstring does not repeat them is no warning.
 _QUIET: griffe.PerStyleOptions = {
@@ -32,7 +33,7 @@ _QUIET: griffe.PerStyleOptions = {
 class Signature:
     """What was read: schemas, the context parameter's name, and `bind`: JSON to keyword arguments."""
 
-    __slots__ = ("_adapter", "_open", "context", "description", "input_schema", "output_schema", "result")
+    __slots__ = ("_adapter", "_names", "context", "description", "input_schema", "output_schema", "result")
 
     def __init__(self, function: Callable[..., Any]) -> None:
         hints = typing.get_type_hints(function, include_extras=True)
@@ -41,12 +42,17 @@ class Signature:
         parameters = inspect.signature(function).parameters
         self.context = next((name for name, hint in hints.items() if hint in _CONTEXTS), None)
         named = [p for name, p in parameters.items() if name != self.context]
-        self._open = any(p.kind is p.VAR_KEYWORD for p in named)
-        fields = _fields(named, hints, _parameter_docs(docs))
-        model = pydantic.create_model(
-            "Arguments", __config__=pydantic.ConfigDict(extra="allow" if self._open else "forbid"), **fields
-        )
-        self.input_schema = Schema(_untitled(model.model_json_schema()))
+        is_open = any(p.kind is p.VAR_KEYWORD for p in named)
+        # Parameter → its field, which has another name where pydantic has taken that one (`json`, `schema`, `copy`).
+        self._names = {p.name: _field_name(p.name) for p in named if p.kind is not p.VAR_KEYWORD}
+        fields = {self._names[name]: field for name, field in _fields(named, hints, _parameter_docs(docs)).items()}
+        config = pydantic.ConfigDict(extra="allow" if is_open else "forbid", protected_namespaces=())
+        model = pydantic.create_model("Arguments", __config__=config, **fields)
+        document = _untitled(model.model_json_schema())
+        if is_open and self.context is not None:
+            # The context is ours: a caller must not be able to name it.
+            document["propertyNames"] = {"not": {"const": self.context}}
+        self.input_schema = Schema(document)
         plain = all(_is_plain(hints[p.name]) for p in named if p.name in hints)
         self._adapter = None if plain else model
         self.result = _result_adapter(hints.get("return", Any))
@@ -60,7 +66,8 @@ class Signature:
         if self._adapter is None:
             return dict(arguments)
         bound = self._adapter.model_validate(arguments)
-        return {name: getattr(bound, name) for name in bound.model_fields_set}
+        given = {name: getattr(bound, field) for name, field in self._names.items() if field in bound.model_fields_set}
+        return {**given, **(bound.model_extra or {})}
 
 
 def _description(docs: list[Any]) -> str:
@@ -87,17 +94,22 @@ def _fields(parameters: list[inspect.Parameter], hints: dict[str, Any], docs: di
         if parameter.name not in hints:
             raise DeclarationError(f"parameter {parameter.name!r} has no type annotation")
         default = PydanticUndefined if parameter.default is parameter.empty else parameter.default
-        fields[parameter.name] = (hints[parameter.name], _field(default, docs.get(parameter.name)))
+        fields[parameter.name] = (hints[parameter.name], _field(parameter.name, default, docs.get(parameter.name)))
     return fields
 
 
-def _field(default: Any, description: str | None) -> FieldInfo:
-    if not description:
-        # Not given rather than None, which would erase the one in Annotated[str, Field(description=...)].
-        bare: FieldInfo = pydantic.Field(default=default)
-        return bare
-    info: FieldInfo = pydantic.Field(default=default, description=description)
+def _field(name: str, default: Any, description: str | None) -> FieldInfo:
+    # Left out rather than None, which would erase what Annotated[str, Field(description=..., alias=...)] says.
+    said: dict[str, Any] = {"description": description} if description else {}
+    if _field_name(name) != name:
+        said["alias"] = name
+    info: FieldInfo = pydantic.Field(default=default, **said)
     return info
+
+
+def _field_name(parameter: str) -> str:
+    taken = parameter.startswith("_") or hasattr(pydantic.BaseModel, parameter) or parameter == "model_config"
+    return f"parameter_{parameter}" if taken else parameter
 
 
 def _is_plain(hint: Any) -> bool:
