@@ -53,17 +53,19 @@ def tool(
     def declare(function: F) -> F:
         full = name or f"{category or function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
         where = f"tool {full!r} ({function.__module__}.{function.__qualname__})"
+        place = _runs(function, runs, where)
         try:
             signature = Signature(function)
         except (DeclarationError, pydantic.errors.PydanticUserError, NameError, TypeError, ValueError) as error:
-            raise DeclarationError(f"{where}: {error}") from error
+            # The first sentence: pydantic's further ones advise on models of one's own.
+            raise DeclarationError(f"{where}: {str(error).split('. Set ', 1)[0]}") from error
         declared = Tool(
             name=full,
             version=version,
             description=signature.description if description is None else description,
             category=category or full.split(".", 1)[0],
             effect=effect,
-            runs=_runs(function, runs, where),
+            runs=place,
             input_schema=signature.input_schema,
             output_schema=signature.output_schema,
             target=FunctionTarget(function, signature, function.__module__),
