@@ -1,0 +1,173 @@
+"""The decorator: what it takes from a function, and what it refuses by name."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from toolwright_server.catalog.functions import Toolkit, declared_tool, tool
+from toolwright_server.catalog.model import NAME_LIMIT, DeclarationError, Effect, Runs, Tool
+
+
+def declared(function: Callable[..., Any], name: str | None = "tests.it", **options: Any) -> Tool:
+    found = declared_tool(tool(name, **options)(function))
+    assert found is not None
+    return found
+
+
+async def on_the_loop(a: int) -> int:
+    """Does something."""
+    return a
+
+
+def in_a_worker(a: int) -> int:
+    return a
+
+
+def test_a_tool_is_a_side_effect_of_version_1_unless_it_says_otherwise() -> None:
+    found = declared(on_the_loop)
+    assert (found.name, found.version, found.category, found.effect) == ("tests.it", "1", "tests", Effect.SIDE_EFFECT)
+    assert (found.timeout_seconds, found.memory_limit_bytes, dict(found.labels)) == (None, None, {})
+    assert found.description == "Does something."
+
+
+def test_what_is_declared_is_taken() -> None:
+    found = declared(
+        in_a_worker,
+        version="2.10.3",
+        category="special",
+        effect=Effect.READ_ONLY,
+        timeout_seconds=1.5,
+        display_name="It",
+        description="In other words.",
+        memory_limit_bytes=1 << 20,
+        labels={"team": "x"},
+    )
+    assert (found.version, found.category, found.effect) == ("2.10.3", "special", Effect.READ_ONLY)
+    assert (found.timeout_seconds, found.display_name, found.description) == (1.5, "It", "In other words.")
+    assert (found.memory_limit_bytes, found.labels) == (1 << 20, {"team": "x"})
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [({"name": None}, "test_functions.on_the_loop"), ({"name": None, "category": "c"}, "c.on_the_loop")],
+)
+def test_a_name_is_made_of_the_category_or_module_and_the_function(options: dict[str, Any], name: str) -> None:
+    assert declared(on_the_loop, **options).name == name
+
+
+def test_the_function_itself_stays_as_it_is() -> None:
+    assert tool("tests.it")(in_a_worker) is in_a_worker
+    assert in_a_worker(3) == 3
+
+
+def test_async_functions_run_on_the_loop_and_others_in_worker_processes() -> None:
+    assert declared(on_the_loop).runs is Runs.LOOP
+    assert declared(in_a_worker).runs is Runs.PROCESS
+    assert declared(in_a_worker, runs=Runs.THREAD).runs is Runs.THREAD
+
+
+def refused(function: Callable[..., Any], said: str, name: str = "tests.it", **options: Any) -> None:
+    """The refusal names the tool, the function and what is wrong."""
+    with pytest.raises(DeclarationError) as caught:
+        tool(name, **options)(function)
+    assert f"tool {name!r}" in str(caught.value)
+    assert function.__qualname__ in str(caught.value)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "Upper",
+        "a..b",
+        ".a",
+        "a.",
+        "1a",
+        "a-b",
+        "a b",
+        "a.é",
+        "a\n",
+        "a" * (NAME_LIMIT + 1),
+        "a/b",
+    ],
+)
+def test_a_wrong_name_is_refused(name: str) -> None:
+    if name:
+        refused(on_the_loop, "dotted lower-case words", name)
+    assert declared(on_the_loop, "a" * NAME_LIMIT).name == "a" * NAME_LIMIT
+
+
+@pytest.mark.parametrize("version", ["", "v1", "1.", "1.2.3.4", "1.x", "-1", "1 ", "\u0661"])
+def test_a_wrong_version_is_refused(version: str) -> None:
+    refused(on_the_loop, f"version {version!r}", version=version)
+
+
+@pytest.mark.parametrize("category", ["Upper", "a.b", "1", "a b"])
+def test_a_wrong_category_is_refused(category: str) -> None:
+    refused(on_the_loop, f"category {category!r}", category=category)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
+def test_a_timeout_that_is_none_is_refused(seconds: float) -> None:
+    refused(on_the_loop, "timeout_seconds", timeout_seconds=seconds)
+
+
+def test_a_memory_limit_holds_in_worker_processes_only() -> None:
+    refused(on_the_loop, "worker processes only", memory_limit_bytes=1)
+    refused(in_a_worker, "worker processes only", memory_limit_bytes=1, runs=Runs.THREAD)
+    refused(in_a_worker, "must be positive", memory_limit_bytes=0)
+
+
+def test_an_async_function_cannot_run_elsewhere_and_another_not_on_the_loop() -> None:
+    refused(on_the_loop, "runs on the event loop", runs=Runs.PROCESS)
+    refused(on_the_loop, "runs on the event loop", runs=Runs.THREAD)
+    refused(in_a_worker, "only an async function", runs=Runs.LOOP)
+    assert declared(on_the_loop, runs=Runs.LOOP).runs is Runs.LOOP
+
+
+def test_generators_are_refused() -> None:
+    def generator() -> Iterator[int]:
+        yield 1
+
+    async def async_generator() -> AsyncIterator[int]:
+        yield 1
+
+    refused(generator, "generator cannot be a tool")
+    refused(async_generator, "generator cannot be a tool")
+
+
+def test_parameters_that_cannot_be_named_are_refused() -> None:
+    def positional(a: int, /) -> None: ...
+    def several(*a: int) -> None: ...
+
+    refused(positional, "'a' cannot be passed by name")
+    refused(several, "'a' cannot be passed by name")
+
+
+def test_what_has_no_annotation_or_one_that_says_nothing_is_refused() -> None:
+    def bare(a) -> None: ...  # type: ignore[no-untyped-def]  # pyright: ignore[reportUnknownParameterType,reportMissingParameterType]
+    def unknown(a: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821  # pyright: ignore[reportUndefinedVariable,reportUnknownParameterType]
+    def opaque(a: Lock) -> None: ...
+
+    refused(bare, "'a' has no type annotation")  # pyright: ignore[reportUnknownArgumentType]
+    refused(unknown, "Nowhere")  # pyright: ignore[reportUnknownArgumentType]
+    refused(opaque, "Unable to generate pydantic-core schema for <class 'tests.unit.catalog.test_functions.Lock'>")
+
+
+class Lock:
+    """A class without any JSON form."""
+
+
+def test_a_toolkit_puts_its_name_in_front() -> None:
+    kit = Toolkit("crm")
+    kit.tool("contact.get", effect=Effect.READ_ONLY)(in_a_worker)
+    (found,) = kit.tools
+    assert (found.name, found.category, found.effect) == ("crm.contact.get", "crm", Effect.READ_ONLY)
+
+
+@pytest.mark.parametrize("name", ["", "CRM", "a.b", "a-b"])
+def test_a_toolkit_with_a_wrong_name_is_refused(name: str) -> None:
+    with pytest.raises(DeclarationError, match="one lower-case word"):
+        Toolkit(name)
