@@ -11,13 +11,16 @@ from toolwright_server.catalog.model import Tool
 from toolwright_server.execution.backend import OutputLimit
 from toolwright_server.execution.deadline import Deadline
 from toolwright_server.execution.events import EventLog, Happening, Logged, Progressed, StateChanged, Wrote
-from toolwright_server.execution.model import Execution, Invocation, State
+from toolwright_server.execution.model import TRANSITIONS, Execution, Invocation, State
 from toolwright_server.telemetry import CallTrace
 
 MESSAGE_LIMIT = 1_024
 LOG_LIMIT = 4_096
 CHANNEL_LIMIT = 64
 LEVELS = frozenset({"debug", "info", "warning", "error"})
+
+# Made once: every execution that is kept holds its own, and the collector walks them all.
+_CHANGES = {(before, to): StateChanged(before, to) for before, after in TRANSITIONS.items() for to in after}
 
 
 class Stop(Enum):
@@ -98,7 +101,7 @@ class Flight:
         """Enter a state and say so in the log."""
         before = self.execution.state
         self.execution.move(to)
-        self._append(StateChanged(before, to))
+        self._append(_CHANGES[before, to])
 
     async def ended(self, seconds: float | None) -> bool:
         """Wait until the execution is settled; False when `seconds` passed before. Cancelling stops nothing."""
