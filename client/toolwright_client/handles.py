@@ -1,20 +1,37 @@
 """A hold on an execution that goes on by itself, for work that outlives a call. It never stops one unless asked."""
 # ruff: noqa: ASYNC109 - the time goes to gRPC, which tells the server; asyncio.timeout would only stop waiting
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from toolwright_client.model import Execution
 from toolwright_client.result import Result
 from toolwright_client.streams import EventStream
 
-if TYPE_CHECKING:
-    from toolwright_client.aio import AsyncClient
+
+class Executions(Protocol):
+    """What a handle asks of its client."""
+
+    async def wait(self, execution_id: str, *, timeout: float | None = None) -> Execution:
+        """The execution when it has ended."""
+        ...
+
+    async def get(self, execution_id: str, *, timeout: float | None = None) -> Execution:
+        """The execution as it is now."""
+        ...
+
+    async def cancel(self, execution_id: str, *, timeout: float | None = None) -> Execution:
+        """Asks it to stop."""
+        ...
+
+    def follow(self, execution_id: str, *, after_sequence: int = 0, timeout: float | None = None) -> EventStream:
+        """Its events."""
+        ...
 
 
 class ExecutionHandle:
     """One execution, known by its id."""
 
-    def __init__(self, client: "AsyncClient", execution_id: str) -> None:
+    def __init__(self, client: Executions, execution_id: str) -> None:
         self.execution_id = execution_id
         self._client = client
 

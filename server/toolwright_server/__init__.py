@@ -7,7 +7,7 @@ from toolwright_server.catalog.context import (
     ToolContext,
     ToolError,
 )
-from toolwright_server.catalog.functions import Toolkit, tool
+from toolwright_server.catalog.functions import Toolkit, ToolkitSettings, tool
 from toolwright_server.catalog.model import Effect, Runs
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "ToolContext",
     "ToolError",
     "Toolkit",
+    "ToolkitSettings",
     "tool",
 ]

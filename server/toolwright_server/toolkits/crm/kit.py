@@ -4,8 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from toolwright_server import Toolkit
-from toolwright_server.catalog.functions import ToolkitSettings
+from toolwright_server import Toolkit, ToolkitSettings
 
 
 class CrmSettings(ToolkitSettings):

@@ -6,8 +6,7 @@ from pathlib import Path
 import pydantic
 from pydantic import Field
 
-from toolwright_server import ToolError, Toolkit
-from toolwright_server.catalog.functions import ToolkitSettings
+from toolwright_server import ToolError, Toolkit, ToolkitSettings
 from toolwright_server.toolkits.knowledge.sources import Source, parse_all
 
 _SUFFIXES = (".md", ".markdown", ".rst", ".txt")
