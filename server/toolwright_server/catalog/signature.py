@@ -18,6 +18,8 @@ from toolwright_server.catalog.model import DeclarationError
 from toolwright_server.catalog.schema import Schema
 
 _CONTEXTS = (ToolContext, AsyncToolContext, SyncToolContext)
+# Constraints (of annotated_types) that the schema checks in the same way.
+_CONSTRAINTS = frozenset({"Ge", "Gt", "Le", "Lt", "Interval", "MultipleOf", "MinLen", "MaxLen", "Len"})
 # Types whose JSON form is the value itself: no conversion is needed before the function is called.
 # `int` is not among them: JSON Schema counts 3.0 as an integer.
 _PLAIN = (str, bool, float, type(None), Any, object)
@@ -53,7 +55,9 @@ class Signature:
             # The context is ours: a caller must not be able to name it.
             document["propertyNames"] = {"not": {"const": self.context}}
         self.input_schema = Schema(document)
-        plain = all(_is_plain(hints[p.name]) for p in named if p.name in hints)
+        # An alias in an annotation is a name that the function does not know.
+        own_names = set(document.get("properties", ())) == set(self._names)
+        plain = own_names and all(_is_plain(hints[p.name]) for p in named if p.name in hints)
         self._adapter = None if plain else model
         self.result = _result_adapter(hints.get("return", Any))
         self.output_schema = None if self.result is None else Schema(_untitled(_output_schema(self.result)))
@@ -114,11 +118,18 @@ def _field_name(parameter: str) -> str:
 
 def _is_plain(hint: Any) -> bool:
     if get_origin(hint) is Annotated:
-        # Constraints are checked by the schema.
-        return _is_plain(get_args(hint)[0])
+        bare, *said = get_args(hint)
+        return _is_plain(bare) and all(map(_is_in_schema, said))
     if get_origin(hint) in (list, dict, typing.Union, typing.Literal, getattr(typing, "UnionType", type(int | str))):
         return get_origin(hint) is typing.Literal or all(_is_plain(part) for part in get_args(hint))
     return hint in _PLAIN or hint in (list, dict)
+
+
+def _is_in_schema(said: object) -> bool:
+    """Whether the schema checks all that an annotation says: validators and conversions are pydantic's to run."""
+    if isinstance(said, FieldInfo):
+        return all(map(_is_in_schema, said.metadata))
+    return isinstance(said, str) or type(said).__name__ in _CONSTRAINTS
 
 
 def _result_adapter(hint: Any) -> pydantic.TypeAdapter[Any] | None:
