@@ -101,7 +101,7 @@ def test_violations_say_what_is_wrong_where() -> None:
         }
     )
     assert schema.violations({"tags": [{"name": 1}]}) == []
-    assert schema.violations({"tags": [{"name": 1}, {}]}) == [Violation("tags[1].name", '"name" is a required property')]
+    assert schema.violations({"tags": [{"name": 1}, {}]}) == [Violation("tags[1]", '"name" is a required property')]
     assert schema.violations(1) == [Violation("", '1 is not of type "object"')]
 
 

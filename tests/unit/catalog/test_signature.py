@@ -192,9 +192,9 @@ def test_rich_types_are_described_and_bound() -> None:
     ("change", "field"),
     [
         ({"colour": "green"}, "colour"),
-        ({"point": {"y": 1}}, "point.x"),
+        ({"point": {"y": 1}}, "point"),
         ({"person": {"name": 1, "born": "2000-01-01"}}, "person.name"),
-        ({"options": {}}, "options.deep"),
+        ({"options": {}}, "options"),
         ({"mode": "c"}, "mode"),
         ({"points": [{"x": 1}, {"x": "1"}]}, "points"),
     ],
@@ -279,9 +279,32 @@ def test_names_that_pydantic_has_taken_are_names_like_others() -> None:
 
 def test_an_alias_in_the_annotation_is_the_name_for_callers() -> None:
     def f(from_: Annotated[Point, Field(alias="from")]) -> None: ...
+    def g(from_: Annotated[int, Field(alias="from")], to: int = 2) -> None: ...
 
     assert set(properties(f)) == {"from"}
     assert Signature(f).bind({"from": {"x": 1}}) == {"from_": Point(1)}
+    assert Signature(g).bind({"from": 1}) == {"from_": 1}
+
+
+def even(value: int) -> int:
+    if value % 2:
+        raise ValueError("is odd")
+    return value
+
+
+def test_validators_and_conversions_in_annotations_are_run() -> None:
+    def f(
+        a: Annotated[int, pydantic.AfterValidator(even)] = 0,
+        b: Annotated[str, pydantic.StringConstraints(strip_whitespace=True)] = "",
+        c: list[Annotated[int, Field(ge=0), pydantic.AfterValidator(even)]] | None = None,
+    ) -> None: ...
+
+    signature = Signature(f)
+    assert signature.bind({"a": 2, "b": " x ", "c": [4]}) == {"a": 2, "b": "x", "c": [4]}
+    for wrong in ({"a": 1}, {"c": [2, 3]}):
+        assert signature.input_schema.accepts(wrong)
+        with pytest.raises(pydantic.ValidationError, match="is odd"):
+            signature.bind(wrong)
 
 
 @pytest.mark.parametrize("protocol", [ToolContext, AsyncToolContext, SyncToolContext])
@@ -332,6 +355,16 @@ def test_two_contexts_are_one_too_many() -> None:
 
     with pytest.raises((pydantic.errors.PydanticUserError, DeclarationError), match="ToolContext"):
         Signature(f)
+
+
+def test_an_integer_arrives_as_one_however_it_is_written() -> None:
+    def f(a: int, b: list[int], c: float) -> None: ...
+
+    signature = Signature(f)
+    arguments: Json = {"a": 3.0, "b": [4.0], "c": 5.0}
+    assert signature.input_schema.accepts(arguments)
+    bound = signature.bind(arguments)
+    assert [type(value) for value in (bound["a"], bound["b"][0], bound["c"])] == [int, int, float]
 
 
 def test_plain_arguments_are_passed_on_as_they_are() -> None:
