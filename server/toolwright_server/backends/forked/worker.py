@@ -21,7 +21,7 @@ from opentelemetry.propagate import extract
 from toolwright_server.backends.forked.context import Frame, WorkerContext
 from toolwright_server.backends.forked.footprint import Footprint
 from toolwright_server.backends.forked.frames import Frames, Header, frame
-from toolwright_server.backends.forked.linux import become_subreaper, data_bytes, die_with_parent
+from toolwright_server.backends.forked.linux import become_subreaper, die_with_parent
 from toolwright_server.backends.forked.plan import WorkerLimits
 from toolwright_server.backends.invoke import BadAnswer, Refused, answer, bind, failure_of, is_own_words, target_of
 from toolwright_server.catalog.model import Tool
@@ -77,7 +77,6 @@ class Worker:
         self._frames = Frames(limits.payload_bytes)
         self._footprint = Footprint()
         self._pid = os.getpid()
-        self._used_before = data_bytes()
         self._hard_limit = resource.getrlimit(resource.RLIMIT_DATA)[1]
         self._memory_limit = 0
 
@@ -138,7 +137,7 @@ class Worker:
         """On top of what the worker used before its first call; private writable memory counts (RLIMIT_DATA)."""
         if limit != self._memory_limit:
             self._memory_limit = limit
-            soft = self._used_before + limit
+            soft = self._footprint.used_bytes + limit
             if self._hard_limit != resource.RLIM_INFINITY:
                 soft = min(soft, self._hard_limit)
             resource.setrlimit(resource.RLIMIT_DATA, (soft, self._hard_limit))

@@ -102,6 +102,8 @@ class ProcessBackend:
         """As the Protocol says. A call that is cancelled while it waits for a worker was never started."""
         started = False
         for _ in range(_TRIES):
+            if self._closed:
+                raise unavailable(work.tool.name, "the server is shutting down", _RESTART_SECONDS)
             if self._down_for is not None:
                 raise unavailable(work.tool.name, _DOWN, self._down_for)
             worker = await self._pool.take(work)

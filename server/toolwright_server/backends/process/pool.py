@@ -25,6 +25,7 @@ _RETRY_CEILING_SECONDS = 30.0
 _WEIGHT = 0.1
 # Given up for the fork server's own reasons or for housekeeping: nothing was killed.
 _NO_KILL = ("", "died")
+_DIED = "the worker processes have died and are being replaced"
 
 
 class Pool:
@@ -70,7 +71,7 @@ class Pool:
         """The fork server is dead, and with it all workers: they are buried."""
         self._nursery = None
         self._coming = 0
-        self._refuse_nested("the worker processes have died")
+        self._refuse_nested(_DIED)
         for worker in list(self._all.values()):
             del self._all[worker.pid]
             worker.buried(None)
@@ -95,6 +96,8 @@ class Pool:
     async def _wait(self, work: Work) -> Worker:
         name = work.tool.name
         if work.nested:
+            if self._nursery is None:
+                raise unavailable(name, _DIED, _RETRY_FLOOR_SECONDS)
             if self._busy() + self._line.urgent >= self._options.workers + self._options.extra_workers:
                 raise busy(name, "as are the extra ones for nested calls", self._estimate())
             place = self._line.join(urgent=True)
