@@ -74,7 +74,7 @@ async def test_a_child_inherits_deadline_caller_task_and_session(house: House) -
     for each in (middle, last):
         assert (each.caller, each.task_id, each.session_id, each.agent_id) == (caller, "task", "s", "g")
         assert each.deadline_source is execution.deadline_source
-        assert each.deadline_time == pytest.approx(execution.deadline_time, abs=0.01)
+        assert each.deadline_time == pytest.approx(execution.deadline_time, abs=1.0)
         assert each.request_id == ""
         assert each.trace_id == execution.trace_id
 
@@ -87,7 +87,7 @@ async def test_a_child_may_have_a_shorter_deadline_but_no_longer_one(house: Hous
     assert [(error.reason, error.metadata["source"]) for error in errors] == [("TOOL_TIMEOUT", "TOOL")]
     long = await house.begin("ask", timeout=SHORT)
     assert (await end_of(long)).state is State.TIMED_OUT
-    assert (await child_of(house, long.execution)).deadline_time <= long.execution.deadline_time + 0.01
+    assert (await child_of(house, long.execution)).deadline_time <= long.execution.deadline_time + 1.0
 
 
 async def end_of(flight: Flight) -> Execution:

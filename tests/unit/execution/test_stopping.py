@@ -64,7 +64,7 @@ async def test_the_shortest_limit_ends_the_call_and_is_named(house: House, sourc
     assert execution.failure.metadata["limit_seconds"] == "0.050"
     assert execution.failure.metadata["attempts"] == "1"
     assert execution.stopped is Stopped.YES
-    assert execution.deadline_time == pytest.approx(execution.create_time + SHORT, abs=0.04)
+    assert execution.create_time < execution.deadline_time <= execution.create_time + SHORT
 
 
 async def test_no_call_lasts_longer_than_the_server_allows(house: House) -> None:
