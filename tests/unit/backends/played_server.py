@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -19,10 +18,11 @@ async def play(folder: Path) -> None:
     await busy.first_progress()
     await leaving.until(lambda: bool(leaving.of("log")))
     everybody = [process.pid for process in psutil.Process().children(recursive=True)]
-    print(json.dumps({"fork_server": backend.fork_server_pid, "everybody": everybody}), flush=True)
+    said = json.dumps({"fork_server": backend.fork_server_pid, "everybody": everybody})
+    sys.stdout.write(f"{said}\n")
+    sys.stdout.flush()
     await asyncio.wait(tasks)
 
 
 if __name__ == "__main__":
-    sys.path.append(os.getcwd())
     asyncio.run(play(Path(sys.argv[1])))

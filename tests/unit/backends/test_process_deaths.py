@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ async def test_a_nested_call_does_not_wait_for_the_next_fork_server(backend: Pro
     assert backend.fork_server_pid is not None
     os.kill(backend.fork_server_pid, signal.SIGKILL)
     async with asyncio.timeout(20):
-        while backend.fork_server_pid is not None:
+        while backend.fork_server_pid is not None:  # noqa: ASYNC110 (nobody is told)
             await asyncio.sleep(0)
     nested = tools.work("process_echo", nested=True)
     with pytest.raises(NotSent, match="are being replaced"):
@@ -132,16 +133,12 @@ async def test_tools_that_cannot_be_loaded_there_are_refused_at_start_by_name(tm
     tool_plan = plan(tmp_path)
     backend = ProcessBackend(
         ProcessOptions(workers=1, extra_workers=1),
-        type(tool_plan)(**{**_fields(tool_plan), "tools": [str(needy)]}),
+        replace(tool_plan, tools=[str(needy)]),
     )
     backend.spawn()
     with pytest.raises(SettingsError, match=r"needy\.py.*KeyError.*line 2.*process_environment"):
         await asyncio.wait_for(backend.start(), 30)
     await backend.close()
-
-
-def _fields(loaded: object) -> dict[str, Any]:
-    return {name: getattr(loaded, name) for name in ("toolkits", "tools", "settings", "data_dir", "folder")}
 
 
 @pytest.mark.asyncio
@@ -151,7 +148,7 @@ async def test_a_fork_server_that_cannot_be_made_again_refuses_calls_as_not_star
     tool_plan = plan(tmp_path)
     backend = ProcessBackend(
         ProcessOptions(workers=1, extra_workers=0),
-        type(tool_plan)(**{**_fields(tool_plan), "tools": [*tool_plan.tools, str(fickle)]}),
+        replace(tool_plan, tools=[*tool_plan.tools, str(fickle)]),
     )
     backend.spawn()
     await asyncio.wait_for(backend.start(), 30)

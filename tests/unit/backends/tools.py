@@ -248,6 +248,16 @@ def process_leave_behind(context: SyncToolContext, seconds: float) -> list[int]:
     return pids
 
 
+@kit.tool("process_nested_leaf")
+def process_nested_leaf() -> int:
+    return 1
+
+
+@kit.tool("process_pid")
+def process_pid() -> int:
+    return os.getpid()
+
+
 @kit.tool("process_who")
 def process_who() -> dict[str, Any]:
     return {
