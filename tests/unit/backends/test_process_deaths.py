@@ -117,13 +117,17 @@ async def test_a_nested_call_does_not_wait_for_the_next_fork_server(backend: Pro
     assert backend.fork_server_pid is not None
     os.kill(backend.fork_server_pid, signal.SIGKILL)
     async with asyncio.timeout(20):
-        while backend.fork_server_pid is not None:  # noqa: ASYNC110 (nobody is told)
+        while _has_fork_server(backend):  # noqa: ASYNC110 (nobody is told)
             await asyncio.sleep(0)
     nested = tools.work("process_echo", nested=True)
     with pytest.raises(NotSent, match="are being replaced"):
         await asyncio.wait_for(run(backend, nested), 20)
     assert nested.starts == 0
     assert await asyncio.wait_for(run(backend, tools.work("process_echo", {"waits": 1})), 30) == b'{"waits":1}'
+
+
+def _has_fork_server(backend: ProcessBackend) -> bool:
+    return backend.fork_server_pid is not None
 
 
 @pytest.mark.asyncio

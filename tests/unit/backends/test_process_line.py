@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,7 +134,7 @@ async def test_deep_nesting_with_every_worker_busy_ends(start: StartBackend, too
             except NotSent:
                 return "refused"
 
-        arguments = {"tool": "any", "arguments": {}}
+        arguments: dict[str, Any] = {"tool": "any", "arguments": {}}
         return tools.work("process_nest", arguments, nested=depth > 0, call=nested)
 
     answers = await asyncio.wait_for(asyncio.gather(*(run(backend, level(0)) for _ in range(8))), 40)

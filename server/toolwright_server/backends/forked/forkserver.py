@@ -28,6 +28,7 @@ from toolwright_server.errors import SettingsError
 _MESSAGE_BYTES = 64 * 1024
 _LAST_SECONDS = 5.0
 _POLL_MILLISECONDS = 20
+_BURIAL_SECONDS = 0.005
 
 Tools = worker.Tools
 
@@ -96,6 +97,8 @@ class ForkServer:
         self._tools = tools
         self._orphanage = Orphanage()
         self._threads = ThreadCount()
+        self._wanted = 0
+        self._fork_by = 0.0
         self._server = _pidfd_of_parent(order.server_pid)
         self._signals, self._signals_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, _nothing)
@@ -111,13 +114,26 @@ class ForkServer:
         for descriptor in (self._control.fileno(), self._signals, self._server):
             poll.register(descriptor, select.POLLIN)
         while True:
-            ready = {descriptor for descriptor, _ in poll.poll()}
+            ready = {descriptor for descriptor, _ in poll.poll(self._patience())}
             if self._signals in ready:
                 _emptied(self._signals)
                 self._bury()
             if self._server in ready or (self._control.fileno() in ready and not self._obey()):
                 break
+            self._fork_if_due()
         self._end_all()
+
+    def _patience(self) -> float | None:
+        """Milliseconds until there is something to do unasked; None: for ever."""
+        if not self._wanted:
+            return None
+        return max(0.0, self._fork_by - time.monotonic()) * 1000 if self._orphanage.ending else 0.0
+
+    def _fork_if_due(self) -> None:
+        """One worker at a time, and not before those that are being killed are buried, which somebody waits for."""
+        if self._wanted and (not self._orphanage.ending or time.monotonic() >= self._fork_by):
+            self._wanted -= 1
+            self._fork()
 
     def _obey(self) -> bool:
         """Do what the server asks; False when it is gone."""
@@ -132,7 +148,8 @@ class ForkServer:
                 return False
             message = orjson.loads(data)
             if message[0] == "fork":
-                self._fork()
+                self._wanted += 1
+                self._fork_by = time.monotonic() + _BURIAL_SECONDS
             elif message[0] == "kill":
                 self._orphanage.kill(message[1])
 
