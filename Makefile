@@ -20,6 +20,9 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 # Trust what the machine trusts: networks with their own certificate authority work unchanged.
 export UV_SYSTEM_CERTS ?= 1
 
+# One process per core, a file of tests at a time: most of them wait. PARALLEL= for one after the other.
+PARALLEL ?= -n auto --dist loadfile
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run test torture torture-sample floor bench check check-style check-types check-imports check-sizes \
 	check-locks check-protos check-generated format proto lock upgrade clean
@@ -35,7 +38,7 @@ run: $(VENV)/.ready-run ## start the server on 127.0.0.1:50051, as examples/loca
 	@exec $(BIN)/toolwright serve
 
 test: $(VENV)/.ready-dev ## run every test but the torture
-	@$(BIN)/python -m pytest --ignore=tests/torture -m 'not torture' $(ARGS)
+	@$(BIN)/python -m pytest --ignore=tests/torture -m 'not torture' $(PARALLEL) $(ARGS)
 
 torture: $(VENV)/.ready-dev ## run the long tests: deadlines, leaks, kills
 	@timeout --kill-after=30 $(TORTURE_SECONDS) \
@@ -45,7 +48,7 @@ torture-sample: ## the same at a tenth of the length (TORTURE_SCALE=0.1)
 	@TORTURE_SCALE=0.1 $(MAKE) --no-print-directory torture TORTURE_SECONDS=600
 
 floor: $(VENV_FLOOR)/.ready ## run the tests on the oldest gRPC and protobuf that users may have
-	@$(VENV_FLOOR)/bin/python -m pytest --ignore=tests/torture --ignore=tests/packaging -m 'not torture' $(ARGS)
+	@$(VENV_FLOOR)/bin/python -m pytest --ignore=tests/torture --ignore=tests/packaging -m 'not torture' $(PARALLEL) $(ARGS)
 
 bench: $(VENV)/.ready-dev ## compare the server with a bare gRPC echo
 	@$(BIN)/python -m benchmarks $(ARGS)
