@@ -1,14 +1,18 @@
 """Toolwright's server. Tool authors import from here; everything else is the server's own business."""
 
-from toolwright_server.catalog.context import (
-    AsyncToolContext,
-    SyncToolContext,
-    ToolCallError,
-    ToolContext,
-    ToolError,
-)
-from toolwright_server.catalog.functions import Toolkit, ToolkitSettings, tool
-from toolwright_server.catalog.model import Effect, Runs
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from toolwright_server.catalog.context import (
+        AsyncToolContext,
+        SyncToolContext,
+        ToolCallError,
+        ToolContext,
+        ToolError,
+    )
+    from toolwright_server.catalog.functions import Toolkit, ToolkitSettings, tool
+    from toolwright_server.catalog.model import Effect, Runs
 
 __all__ = [
     "AsyncToolContext",
@@ -22,3 +26,19 @@ __all__ = [
     "ToolkitSettings",
     "tool",
 ]
+
+_HOMES = {
+    "context": ("AsyncToolContext", "SyncToolContext", "ToolCallError", "ToolContext", "ToolError"),
+    "functions": ("Toolkit", "ToolkitSettings", "tool"),
+    "model": ("Effect", "Runs"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when asked for: a command that only calls a server needs neither pydantic nor the schemas.
+    for home, names in _HOMES.items():
+        if name in names:
+            found = getattr(import_module(f"toolwright_server.catalog.{home}"), name)
+            globals()[name] = found
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
