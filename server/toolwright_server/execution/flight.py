@@ -116,6 +116,8 @@ class Flight:
         finally:
             if timer is not None:
                 timer.cancel()
+            if not self.finished:
+                self.waiters.remove(waiter)
         return self.finished
 
     def settle_times(self, now: float) -> None:

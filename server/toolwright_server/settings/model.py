@@ -132,7 +132,7 @@ class Settings(BaseSettings):
         "auto", description="auto: text on a terminal, json elsewhere; or json, or text."
     )
     loop_blocked_seconds: _Seconds = Field(
-        1.0, description="An event loop that stands still so long is reported, and health says NOT_SERVING."
+        1.0, description="An event loop that stands still so long is reported by name, and /healthz says 503."
     )
     span_file_limit_bytes: _Bytes = Field(
         16 * _MIB, description="File of spans in the data directory, when it is used."

@@ -25,6 +25,7 @@ _MODULE = "toolwright_server.backends.forked.forkserver"
 _MESSAGE_BYTES = 64 * 1024
 _DESCRIPTORS = 2
 _END_SECONDS = 7.0
+_ENDED = "the fork server ended while it loaded the tools; see its standard error"
 
 
 class NurseryEvents(Protocol):
@@ -98,14 +99,17 @@ class Nursery:
         """Wait until the tools are loaded; from then on tell `events` what happens. Raises Unfit."""
         assert self._control is not None
         loop = asyncio.get_running_loop()
-        self._events = events
         self._ready = loop.create_future()
         loop.add_reader(self._control.fileno(), self._readable)
         try:
             await self._ready
+            if self._control is None:
+                raise Unfit(_ENDED)  # noqa: TRY301 (in the moment after)
         except Unfit:
             await self.close()
             raise
+        # Not before: until then its end is told by Unfit, and only so.
+        self._events = events
 
     def fork(self) -> None:
         """Ask for one more worker: `born` or `barren` will answer."""
@@ -117,12 +121,11 @@ class Nursery:
 
     async def close(self) -> None:
         """End the fork server and everybody below it; returns when they are dead. Idempotent."""
-        events, self._events = self._events, None
+        self._events = None
         self._hang_up()
         if self._gone is None:
             self._gone = asyncio.get_running_loop().create_task(self._end(events=None))
         await self._gone
-        del events
 
     def _say(self, message: list[object]) -> None:
         if self._control is None:
@@ -190,7 +193,7 @@ class Nursery:
     def _died(self) -> None:
         self._hang_up()
         if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(Unfit("the fork server ended while it loaded the tools; see its standard error"))
+            self._ready.set_exception(Unfit(_ENDED))
         elif self._gone is None:
             self._gone = asyncio.get_running_loop().create_task(self._end(self._events))
 
