@@ -177,7 +177,7 @@ class _Call:
 class ThreadContext(Reporting):
     """The context of a tool in a thread: reports hop to the loop, nested calls block the thread."""
 
-    __slots__ = ("_loop", "_mailbox", "_nested", "_work", "overflow")
+    __slots__ = ("_left", "_loop", "_mailbox", "_nested", "_work", "overflow")
 
     def __init__(self, work: Work, mailbox: Mailbox, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(work.execution_id, work.task_id, work.caller)
@@ -185,6 +185,7 @@ class ThreadContext(Reporting):
         self._mailbox = mailbox
         self._loop = loop
         self._nested: set[Future[Any]] = set()
+        self._left = False
         self.overflow: OutputLimit | None = None
 
     @property
@@ -196,10 +197,12 @@ class ThreadContext(Reporting):
         return self._work.cancelled
 
     def call(self, tool: str, arguments: Mapping[str, Any] | None = None) -> Any:
-        if self._work.cancelled:
+        if self._left:
             raise ToolCallError("CANCELLED", f"the call was told to stop; {tool} is not called any more")
         future = asyncio.run_coroutine_threadsafe(self._work.call(tool, arguments or {}), self._loop)
         self._nested.add(future)
+        if self._left:  # between the question above and now
+            future.cancel()
         try:
             return future.result()
         except CancelledError:
@@ -209,6 +212,7 @@ class ThreadContext(Reporting):
 
     def leave_nested(self) -> None:
         """On the loop: stop the nested calls that the thread waits for."""
+        self._left = True
         for future in tuple(self._nested):
             future.cancel()
 

@@ -26,6 +26,7 @@ _RESTART_SECONDS = 0.1
 _RESTART_LIMIT_SECONDS = 30.0
 # A fork server that lived so long did not die of its start.
 _STABLE_SECONDS = 10.0
+_START_SECONDS = 60.0
 _DOWN = "worker processes cannot be started at the moment"
 
 
@@ -84,7 +85,13 @@ class ProcessBackend:
                 f"worker processes cannot load the tools: {error}. They see only harmless environment variables: "
                 "name what the tools need in process_environment"
             ) from None
-        await self._pool.connect(self._nursery)
+        full = self._pool.connect(self._nursery)
+        await asyncio.wait((full,), timeout=_START_SECONDS)
+        if not full.done():
+            raise SettingsError(
+                f"only {self.workers} of {self._options.workers} worker processes were ready after "
+                f"{_START_SECONDS:g} s: see the log, raise the limits of processes and memory, or lower process_workers"
+            )
 
     async def close(self) -> None:
         """Kill every worker, end the fork server, and wait until nobody is left. Calls that run are lost."""

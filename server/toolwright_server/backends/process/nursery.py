@@ -103,7 +103,7 @@ class Nursery:
         loop.add_reader(self._control.fileno(), self._readable)
         try:
             await self._ready
-            if self._control is None:
+            if self._gone is not None:
                 raise Unfit(_ENDED)  # noqa: TRY301 (in the moment after)
         except Unfit:
             await self.close()

@@ -63,7 +63,8 @@ class Pool:
     def connect(self, nursery: Nursery) -> "asyncio.Future[None]":
         """Take workers from this fork server. The future is done when the pool is full for the first time."""
         self._nursery = nursery
-        self._full = asyncio.get_running_loop().create_future()
+        if self._full is None:
+            self._full = asyncio.get_running_loop().create_future()
         self._refill()
         return self._full
 
