@@ -62,6 +62,8 @@ class Nursery:
         self._events: NurseryEvents | None = None
         self._ready: asyncio.Future[None] | None = None
         self._gone: asyncio.Task[None] | None = None
+        # Of the workers that are not buried. They belong to the workers, which outlive this fork server's end.
+        self._pidfds: dict[int, int] = {}
         self.spawned_at = 0.0
 
     @property
@@ -176,10 +178,12 @@ class Nursery:
                     connection.close()
                     os.close(descriptors[1])
                 else:
+                    self._pidfds[pid] = descriptors[1]
                     events.born(pid, descriptors[1], connection)
             case ["barren", str(why)] if events is not None:
                 events.barren(why)
             case ["buried", int(pid), int(status)] if events is not None:
+                del self._pidfds[pid]
                 events.buried(pid, status)
             case _:
                 pass
@@ -205,7 +209,7 @@ class Nursery:
         except subprocess.TimeoutExpired:
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
-        left = await asyncio.to_thread(end_marked, f"{MARK}={self._mark}".encode())
+        left = await asyncio.to_thread(end_marked, f"{MARK}={self._mark}".encode(), [*self._pidfds.values()])
         if left:
             _logger.error("processes %s of the fork server's could not be ended", left)
         if events is not None:
