@@ -32,7 +32,11 @@ def execute(address: str | None, ask: Ask, *, stream: bool, as_json: bool) -> in
             except grpc.RpcError as error:
                 return failures.of_rpc(error, request_id=call.request_id, execution_id=attempt.execution_id).tell()
             except KeyboardInterrupt:
-                return attempt.interrupted()
+                code = attempt.interrupted()
+                sys.stderr.flush()
+                # gRPC was interrupted anywhere, locks in hand, and closing the channel may wait for them for ever. The
+                # connection ends with the process, and the server stops the call.
+                os._exit(code)
             except BrokenPipeError:
                 return attempt.unread()
     except UsageError as error:
@@ -46,7 +50,7 @@ def execute(address: str | None, ask: Ask, *, stream: bool, as_json: bool) -> in
 
 
 class _Call:
-    """One call on a connected channel. Whoever interrupts it cancels it: closing the channel ends the rpc."""
+    """One call on a connected channel. Whoever interrupts it cancels it: the rpc ends with its connection."""
 
     def __init__(self, channel: grpc.Channel, call: common_pb2.ToolCall, timeout: float | None) -> None:
         self.execution_id = ""
