@@ -61,6 +61,7 @@ class ThreadBackend:
 
     async def close(self) -> None:
         """End the threads that run nothing; the others end with their functions, or with the process."""
+        self._line.refuse(_closing)
         for thread in tuple(self._threads):
             thread.end()
         self._threads.clear()
@@ -99,6 +100,10 @@ def _busy(tool: str, rest: str) -> NotSent:
             retry_delay=_RETRY_SECONDS,
         )
     )
+
+
+def _closing() -> NotSent:
+    return NotSent(Failure(Reason.UPSTREAM_UNAVAILABLE, "the server is shutting down: the tool was not started"))
 
 
 class _Thread:

@@ -97,3 +97,16 @@ async def test_closing_ends_the_threads(tools: Tools) -> None:
         await asyncio.to_thread(thread.join, 20)
         assert not thread.is_alive()
     assert before >= 1
+
+
+async def test_closing_refuses_what_waits(tools: Tools) -> None:
+    backend = ThreadBackend(threads=1, queue_limit=1)
+    heard = tools.work("thread_hold", {"path": "/nonexistent"})
+    holding = run(backend, heard)
+    await heard.first_progress()
+    waiting = run(backend, tools.work("thread_echo"))
+    await asyncio.sleep(0)
+    await backend.close()
+    with pytest.raises(NotSent, match="shutting down"):
+        await asyncio.wait_for(waiting, 20)
+    await cancel(holding, heard)
