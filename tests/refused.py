@@ -62,7 +62,7 @@ def refused(call: Callable[[], object]) -> Refused:
 
 def unpacked(error: Any) -> Refused:
     """What is in a status; works for blocking and asyncio calls."""
-    trailers: dict[str, str | bytes] = dict(error.trailing_metadata() or ())
+    trailers: dict[str, str | bytes] = dict(tuple(error.trailing_metadata() or ()))
     raw = trailers.get("grpc-status-details-bin", b"")
     status = status_pb2.Status.FromString(raw if isinstance(raw, bytes) else raw.encode())
     info = error_details_pb2.ErrorInfo()

@@ -134,7 +134,7 @@ async def read_all(call: Any) -> list[Any]:
 
 
 def trailers(error: grpc.aio.AioRpcError) -> dict[str, str | bytes]:
-    return dict(error.trailing_metadata() or ())
+    return dict(tuple(error.trailing_metadata() or ()))
 
 
 def details(error: grpc.aio.AioRpcError) -> dict[str, Any]:

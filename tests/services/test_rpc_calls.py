@@ -31,7 +31,7 @@ async def test_a_call_is_answered_with_its_trailers_and_seen_once() -> None:
         call = there.stub.Execute(pb.ExecuteRequest(call=common_pb2.ToolCall(tool="t")))
         answer = await call
         assert answer.execution.tool == "t"
-        assert dict(await call.trailing_metadata()) == {"toolwright-execution-id": "e-1"}
+        assert dict(tuple(await call.trailing_metadata())) == {"toolwright-execution-id": "e-1"}
         assert await there.seen.outcomes(1) == [("OK", "")]
         assert there.seen.begun == [("toolwright.v1.ToolExecution/Execute", (None, None))]
         assert "toolwright.v1.ToolExecution/WaitExecution" in there.seen.methods
@@ -70,7 +70,7 @@ async def test_a_stream_is_written_in_order_and_ends_with_its_trailers() -> None
     async with serving(Playing(ExecuteStream=count)) as there:
         call = there.stub.ExecuteStream(pb.ExecuteStreamRequest())
         assert [answer.event.sequence for answer in await read_all(call)] == list(range(100))
-        assert dict(await call.trailing_metadata()) == {"toolwright-execution-id": "e-2"}
+        assert dict(tuple(await call.trailing_metadata())) == {"toolwright-execution-id": "e-2"}
         assert await there.seen.outcomes(1) == [("OK", "")]
 
 

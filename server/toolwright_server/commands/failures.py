@@ -97,7 +97,7 @@ def reason_of(error: grpc.RpcError) -> str:
 
 def _trailers(error: grpc.Call) -> dict[str, str | bytes]:
     # The stubs take one entry for the whole.
-    return dict(cast("Sequence[tuple[str, str | bytes]]", error.trailing_metadata() or ()))
+    return dict(cast("Sequence[tuple[str, str | bytes]]", tuple(error.trailing_metadata() or ())))
 
 
 def _details(trailers: Mapping[str, str | bytes]) -> status_pb2.Status | None:
