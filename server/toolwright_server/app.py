@@ -102,6 +102,7 @@ class _Server:
             )
             await self._until_drained(rpc)
         finally:
+            await self._threads.close()
             await self._processes.close()
             await self._telemetry.close()
         return 0
