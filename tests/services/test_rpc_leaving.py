@@ -15,6 +15,12 @@ from toolwright_server.rpc.call import RpcCall
 from .rpc_serving import SECONDS, Hold, Playing, details, hang, read_all, refused, serving
 
 
+def ours(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged, but for gRPC's own noise when several of its event loops live in one process (grpc 25364)."""
+    told = [record.getMessage() for record in caplog.records]
+    return [line for line in told if "PollerCompletionQueue" not in line]
+
+
 @pytest.mark.asyncio
 @pytest.mark.parametrize("method", ["Execute", "ExecuteStream"])
 async def test_a_cancellation_that_nobody_asked_for_is_answered_as_our_defect(method: str) -> None:
@@ -44,7 +50,7 @@ async def test_a_client_that_cancels_stops_its_service_and_is_recorded(
             call.cancel()
             assert await there.seen.outcomes(1) == [("CANCELLED", "CANCELLED")]
             assert there.server.gate.active == there.server.gate.working == 0
-    assert caplog.records == []
+    assert ours(caplog) == []
 
 
 @pytest.mark.asyncio
@@ -82,7 +88,7 @@ async def test_a_service_that_answers_a_client_that_left_disturbs_nobody(caplog:
             hold.go.set()
             hold.answer = pb.ExecuteResponse()
             await there.stub.Execute(pb.ExecuteRequest())
-    assert caplog.records == []
+    assert ours(caplog) == []
 
 
 @pytest.mark.asyncio
@@ -106,7 +112,7 @@ async def test_a_reader_that_stalls_and_leaves_frees_its_stream(caplog: pytest.L
             call.cancel()
             assert await there.seen.outcomes(1) == [("CANCELLED", "CANCELLED")]
             assert there.server.gate.active == 0
-    assert caplog.records == []
+    assert ours(caplog) == []
 
 
 @pytest.mark.asyncio
@@ -126,7 +132,7 @@ async def test_a_reader_whose_time_is_up_while_a_write_waits_frees_its_stream(ca
             assert code in ("CANCELLED", "DEADLINE_EXCEEDED")
             assert there.server.gate.active == 0
             call.cancel()
-    assert caplog.records == []
+    assert ours(caplog) == []
 
 
 @pytest.mark.asyncio
