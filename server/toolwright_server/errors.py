@@ -56,6 +56,35 @@ class Reason(Enum):
     INVALID_ARGUMENTS = Meaning(
         Code.INVALID_ARGUMENT, "The request was not understood.", "Correct the fields that are named and call again."
     )
+    UNAUTHENTICATED = Meaning(
+        Code.UNAUTHENTICATED,
+        "You are not signed in, or no longer.",
+        "Send a valid API key or token; do not try again with the same one.",
+    )
+    FORBIDDEN = Meaning(
+        Code.PERMISSION_DENIED, "You are not allowed to do this.", "Ask the operator for the permission that is named."
+    )
+    REQUEST_ID_REUSED = Meaning(
+        Code.ALREADY_EXISTS,
+        "This request was already made with other content.",
+        "Use a new request id for a new request.",
+    )
+    OUTCOME_UNKNOWN = Meaning(
+        Code.ABORTED,
+        "Nobody can say yet whether this was done.",
+        "Look the execution up by its id; never send the call again.",
+    )
+    STORE_UNAVAILABLE = Meaning(
+        Code.UNAVAILABLE,
+        "The service cannot keep its records at the moment.",
+        "Wait for the retry delay, then call again.",
+        retryable=True,
+    )
+    RECORD_FAILED = Meaning(
+        Code.INTERNAL,
+        "It ran, but its outcome could not be recorded.",
+        "Look the execution up by its id; never send the call again.",
+    )
     CONCURRENCY_LIMITED = Meaning(
         Code.RESOURCE_EXHAUSTED,
         "Too many calls are running at the moment.",

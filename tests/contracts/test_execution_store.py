@@ -14,7 +14,7 @@ from toolwright_server.identity import Caller
 
 from .conftest import Kept, MakeStore
 
-OWNER = Caller("acme", "key-1", "ann")
+OWNER = Caller("acme", "key-1", "ann", acts_for=frozenset({"bob"}))
 pytestmark = pytest.mark.asyncio
 
 
@@ -106,7 +106,7 @@ async def test_whether_the_work_was_stopped_can_be_corrected_afterwards(make_sto
 
 
 @pytest.mark.parametrize(
-    "stranger", [Caller("other", "key-1", "ann"), Caller("acme", "key-2", "ann"), Caller("", "", "")], ids=repr
+    "stranger", [Caller("other", "key-1", "ann"), Caller("acme", "key-1", "eve"), Caller("", "", "")], ids=repr
 )
 async def test_nobody_else_sees_an_execution(make_store: MakeStore, stranger: Caller) -> None:
     kept = make_store()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Failure
 from toolwright_server.execution.deadline import Deadline, DeadlineSource
 from toolwright_server.identity import Caller
@@ -109,6 +110,11 @@ class Execution:
     failure: Failure | None = None
     stopped: Stopped = Stopped.UNSPECIFIED
     last_sequence: int = 0
+    # What the tool does and where it belongs, kept so that a survivor can judge a row without knowing the tool.
+    effect: Effect = Effect.SIDE_EFFECT
+    category: str = ""
+    # The canonical arguments as they are kept (redacted); None when the tool keeps none.
+    arguments: bytes | None = None
 
     def move(self, to: State) -> None:
         """Enter another state. Raises ValueError for a move that the table does not allow."""

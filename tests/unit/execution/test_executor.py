@@ -251,7 +251,7 @@ async def test_a_running_execution_is_found_by_its_owner_only(house: House) -> N
     house.tool(wait)
     flight = await house.begin("wait")
     execution_id = flight.execution.execution_id
-    stranger = type(ANONYMOUS)("default", "somebody", "anonymous")
+    stranger = type(ANONYMOUS)("default", "anonymous", "somebody")
     assert house.executor.flight(ANONYMOUS, execution_id) is flight
     assert house.executor.flight(stranger, execution_id) is None
     assert house.executor.running == 1

@@ -70,7 +70,7 @@ class MemoryExecutionStore:
 
     async def find(self, caller: Caller, request_id: str) -> Execution | None:
         found = self._requests.get(_request_key(caller, request_id))
-        return self._rows.get(found) if found is not None else None
+        return await self.get(caller, found) if found is not None else None
 
     async def list(self, caller: Caller, query: ExecutionQuery) -> Sequence[Execution]:
         rows = (
@@ -107,7 +107,7 @@ def _request_key(caller: Caller, request_id: str) -> tuple[str, str, str]:
 
 
 def _owns(caller: Caller, row: Execution) -> bool:
-    return row.caller.tenant == caller.tenant and row.caller.principal == caller.principal
+    return caller.shares_with(row.caller)
 
 
 def _matches(row: Execution, query: ExecutionQuery) -> bool:

@@ -1,0 +1,10 @@
+"""Who calls: credentials, what they prove, and what their holder may."""
+
+from toolwright_server.identity.caller import ANONYMOUS, ANY_USER, Caller, Role
+
+__all__ = ["ANONYMOUS", "ANY_USER", "Caller", "Role", "resolve"]
+
+
+def resolve() -> Caller:
+    """The caller of an rpc. Mode `none`: everybody is the same one."""
+    return ANONYMOUS

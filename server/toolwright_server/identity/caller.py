@@ -1,0 +1,89 @@
+"""Who calls, for whom, and what it may: one frozen value that travels with every call."""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from toolwright_server.errors import Reason, ToolwrightError
+
+# A member of `Caller.acts_for` that stands for every user of the tenant.
+ANY_USER: Final = "*"
+_ALL_TOOLS: Final = ("*",)
+
+
+class Role(StrEnum):
+    """What a credential is for. Each may what those before it may, and sees more: its users', its tenant's, all."""
+
+    AGENT = "agent"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+    def includes(self, other: "Role") -> bool:
+        """Whether this role may what `other` may."""
+        return _RANK[self] >= _RANK[other]
+
+
+_RANK = {Role.AGENT: 0, Role.OPERATOR: 1, Role.ADMIN: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Tenant, principal (whose credential it is) and user (for whom the call is made).
+
+    `acts_for` are further users that the credential may name; `scopes` the tools that it may call: exact names, or
+    prefixes that end in `.*` (`crm.*` is `crm.contact.get` and not `crmx.get`), or `*`.
+    """
+
+    tenant: str
+    principal: str
+    user: str
+    role: Role = Role.AGENT
+    acts_for: frozenset[str] = frozenset()
+    scopes: tuple[str, ...] = _ALL_TOOLS
+
+    def acting_for(self, user: str) -> "Caller":
+        """The same credential, acting for `user`; empty means itself. Raises FORBIDDEN."""
+        if not user or user == self.user:
+            return self
+        if user in self.acts_for or ANY_USER in self.acts_for:
+            return replace(self, user=user, acts_for=self.acts_for | {self.user})
+        raise ToolwrightError(
+            Reason.FORBIDDEN, f"the credential may not act for user {user[:64]!r}", metadata={"outcome": "not_started"}
+        )
+
+    def may_call(self, tool: str) -> bool:
+        """Whether the tool lies in the credential's scopes."""
+        return self.scopes is _ALL_TOOLS or any(_covers(scope, tool) for scope in self.scopes)
+
+    def shares_with(self, other: "Caller") -> bool:
+        """Whether what belongs to `other` may be seen by this caller."""
+        return self.sees(other.tenant, other.user)
+
+    def sees(self, tenant: str, user: str) -> bool:
+        """Admins see all, operators their tenant, everybody else the users it is or may act for, in its tenant."""
+        if self.role is Role.ADMIN:
+            return True
+        if tenant != self.tenant:
+            return False
+        return user == self.user or self.role is Role.OPERATOR or user in self.acts_for or ANY_USER in self.acts_for
+
+    def require(self, role: Role) -> None:
+        """Raise FORBIDDEN unless the caller has at least this role."""
+        if not self.role.includes(role):
+            raise ToolwrightError(
+                Reason.FORBIDDEN, f"this needs the role {role.value}; the credential has {self.role.value}"
+            )
+
+
+def _covers(scope: str, tool: str) -> bool:
+    return scope in {"*", tool} or (scope.endswith(".*") and tool.startswith(scope[:-1]))
+
+
+ANONYMOUS = Caller(
+    tenant="default",
+    principal="anonymous",
+    user="anonymous",
+    role=Role.ADMIN,
+    acts_for=frozenset({ANY_USER}),
+)
+"""Mode `none`: whoever reaches the loopback address is the operator."""
