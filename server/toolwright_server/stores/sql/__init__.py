@@ -1,0 +1,1 @@
+"""Where the record is kept for good: SQLite in the data directory, or PostgreSQL."""

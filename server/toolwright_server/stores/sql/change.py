@@ -1,0 +1,98 @@
+"""What the writer is asked to keep, and how it says that it could not."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from toolwright_server.execution.model import Execution
+
+# An entry of the audit trail as its author wrote it, and as a row: in the order of the columns of `audit_entries`.
+Entry = Any
+AuditRow = tuple[Any, ...]
+
+
+class Unkept(Exception):
+    """A change that is not in the database. `in_doubt`: its commit broke off, so that it may be after all."""
+
+    def __init__(self, message: str, *, in_doubt: bool = False) -> None:
+        super().__init__(message)
+        self.in_doubt = in_doubt
+
+
+class Unavailable(Unkept):
+    """The database is gone, locked, full, read-only or too slow. The same change may succeed later."""
+
+
+class Fenced(Unkept):
+    """This server's lease was taken over: whatever it ran is somebody else's to settle. Never tried again."""
+
+
+class Refused(Unkept):
+    """The database does not take this row, whenever it is asked. Others of its group were kept."""
+
+
+class RecordFailed(Exception):
+    """What a tool did could be written neither to the database nor to the spill file."""
+
+
+# Called once, on the event loop, when a change was kept (holder or None) or not.
+Done = Callable[[str | None, Unkept | None], None]
+
+
+@dataclass(slots=True)
+class Change:
+    """What is kept in one transaction, all or nothing."""
+
+    # Written as it is when the change is submitted; one that is there already is overwritten.
+    execution: Execution | None = None
+    # Claim execution.request_id first. Lost: nothing of this change is kept, and the result is the holder's id.
+    claims: bool = False
+    # Give the claim back.
+    frees: bool = False
+    # Linked into their chain when the group is put together.
+    entries: Sequence[Entry] = ()
+    # Anything else for the same commit, with its parameters.
+    statements: Sequence[tuple[sa.Executable, Mapping[str, Any]]] = field(default=())
+    # Called before whoever awaits the change is woken, and also when nobody does.
+    done: Done | None = None
+
+
+class Linker(Protocol):
+    """Links audit entries into chains. Called from the writer's own thread, in this order, never twice at once."""
+
+    def link(self, entries: Sequence[Entry]) -> Sequence[AuditRow]:
+        """The rows of these entries, in their order; may be called several times before `keep` or `drop`."""
+        ...
+
+    def keep(self) -> None:
+        """What was linked since the last time is committed."""
+        ...
+
+    def drop(self) -> None:
+        """What was linked since the last time is not in the database: link as if it had never been."""
+        ...
+
+
+class Spill(Protocol):
+    """Keeps outcomes that the database does not take, until it does."""
+
+    def keep(self, change: Change) -> bool:
+        """Write a change down, durably; False when there is no room. Blocks for one write to disk."""
+        ...
+
+
+class NoLinker:
+    """For a server without an audit trail: entries are an error, not lost in silence."""
+
+    def link(self, entries: Sequence[Entry]) -> Sequence[AuditRow]:
+        if entries:
+            raise RuntimeError("audit entries were written, but no audit trail is connected")
+        return ()
+
+    def keep(self) -> None:
+        """Nothing was linked."""
+
+    def drop(self) -> None:
+        """Nothing was linked."""

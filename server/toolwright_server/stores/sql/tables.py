@@ -1,0 +1,179 @@
+"""The tables of the record, and which query each index is for. Changed here and in `migrations/` together.
+
+Times are seconds since the epoch. Ids are UUIDv7 text, so their order is the order of creation, and every new row
+goes to the end of the tables and indexes that begin with it.
+"""
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from toolwright_server.execution.model import TERMINAL, State
+
+# The newest migration. A database that is there already needs no look into `migrations/`, nor alembic.
+REVISION: Final = "0001"
+
+metadata = sa.MetaData()
+
+# Compared byte by byte on both databases: ids keep their order whatever the language of the database.
+_Key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+_Time = sa.Double()
+_Number = sa.BigInteger()
+_Json = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+def _key(name: str, **options: Any) -> sa.Column[str]:
+    return sa.Column(name, _Key, nullable=False, **options)
+
+
+def _partial(name: str, *columns: str, where: str) -> sa.Index:
+    """An index over the few rows that `where` names. A query must repeat `where` literally, or SQLite ignores it."""
+    return sa.Index(name, *columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+
+
+UNFINISHED: Final = f"state < {min(TERMINAL).value}"
+FAILED: Final = f"state > {State.SUCCEEDED.value}"
+A_STEP: Final = "task_id <> execution_id"
+IN_A_SESSION: Final = "session_id <> ''"
+
+executions = sa.Table(
+    "executions",
+    metadata,
+    _key("execution_id"),
+    _key("tenant"),
+    _key("principal"),
+    _key("user_id"),
+    # execution.model.State, by number.
+    sa.Column("state", sa.SmallInteger, nullable=False),
+    _key("tool"),
+    _key("category"),
+    # The execution's own id when it is the root of its task.
+    _key("task_id"),
+    # Empty when there is none; so are the next three.
+    _key("parent_execution_id"),
+    _key("session_id"),
+    _key("agent_id"),
+    _key("request_id"),
+    _key("trace_id"),
+    _key("server_id"),
+    sa.Column("epoch", _Number, nullable=False),
+    sa.Column("create_time", _Time, nullable=False),
+    sa.Column("end_time", _Time),
+    # execution.model.Stopped, by number.
+    sa.Column("stopped", sa.SmallInteger, nullable=False),
+    # A JSON object of texts; null when there are none.
+    sa.Column("labels", _Json),
+    # Everything that nobody filters by: see rows.py.
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    # JSON text as it is kept (redacted); null when not kept.
+    sa.Column("arguments", sa.LargeBinary),
+    sa.Column("result", sa.LargeBinary),
+    # get; an admin's list, whose order it is; retention, which goes by the time in the id.
+    sa.PrimaryKeyConstraint("execution_id", name="executions_pk"),
+    # An operator's list: `tenant = ? ORDER BY execution_id DESC`.
+    sa.Index("executions_of_tenant", "tenant", "execution_id"),
+    # An agent's list: `tenant = ? AND user_id = ? ORDER BY execution_id DESC`.
+    sa.Index("executions_of_user", "tenant", "user_id", "execution_id"),
+    # The tree of a task: its steps; the root is the execution whose id is the task's.
+    _partial("executions_of_task", "task_id", "execution_id", where=A_STEP),
+    # `session_id = ?`; calls outside a session cost nothing.
+    _partial("executions_of_session", "session_id", "execution_id", where=IN_A_SESSION),
+    # Recovery: what a dead server left behind. Holds only what runs now.
+    _partial("executions_unfinished", "server_id", "epoch", where=UNFINISHED),
+    # `state = ?` for whatever did not succeed, and what is to be reconciled.
+    _partial("executions_failed", "tenant", "state", "execution_id", where=FAILED),
+)
+
+request_ids = sa.Table(
+    "request_ids",
+    metadata,
+    _key("tenant"),
+    _key("request_id"),
+    _key("principal"),
+    _key("execution_id"),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    # From then on the key may be claimed anew; 0 when it was given back. The row still says who had it last.
+    sa.Column("expire_time", _Time, nullable=False),
+    # Claims, and `request_id = ?` in a tenant's list, which does not know the principal.
+    sa.PrimaryKeyConstraint("tenant", "request_id", "principal", name="request_ids_pk"),
+    # Retention: `expire_time < ?`.
+    sa.Index("request_ids_by_expiry", "expire_time"),
+    sqlite_with_rowid=False,
+)
+
+servers = sa.Table(
+    "servers",
+    metadata,
+    _key("server_id"),
+    sa.Column("epoch", _Number, nullable=False),
+    # Until when the lease holds.
+    sa.Column("lease_time", _Time, nullable=False),
+    sa.Column("start_time", _Time, nullable=False),
+    _key("address"),
+    sa.PrimaryKeyConstraint("server_id", name="servers_pk"),
+    sqlite_with_rowid=False,
+)
+
+audit_entries = sa.Table(
+    "audit_entries",
+    metadata,
+    _key("chain_id"),
+    sa.Column("sequence", _Number, nullable=False),
+    sa.Column("time", _Time, nullable=False),
+    _key("tenant"),
+    _key("kind"),
+    _key("principal"),
+    _key("user_id"),
+    # Empty when the entry is not about an execution.
+    _key("execution_id"),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("previous", sa.LargeBinary, nullable=False),
+    sa.Column("hash", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("chain_id", "sequence", name="audit_entries_pk"),
+    # A tenant's list, by time.
+    sa.Index("audit_entries_of_tenant", "tenant", "time"),
+)
+
+audit_checkpoints = sa.Table(
+    "audit_checkpoints",
+    metadata,
+    _key("chain_id"),
+    sa.Column("sequence", _Number, nullable=False),
+    sa.Column("time", _Time, nullable=False),
+    sa.Column("hash", sa.LargeBinary, nullable=False),
+    sa.Column("signature", sa.LargeBinary, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("chain_id", "sequence", name="audit_checkpoints_pk"),
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    _key("key_id"),
+    _key("tenant"),
+    _key("principal"),
+    _key("user_id"),
+    _key("role"),
+    # JSON arrays of texts.
+    sa.Column("acts_for", _Json, nullable=False),
+    sa.Column("scopes", _Json, nullable=False),
+    sa.Column("secret_hash", sa.LargeBinary, nullable=False),
+    sa.Column("create_time", _Time, nullable=False),
+    # Null: never.
+    sa.Column("expire_time", _Time),
+    sa.Column("revoke_time", _Time),
+    _key("label"),
+    sa.PrimaryKeyConstraint("key_id", name="api_keys_pk"),
+    # `toolwright keys list`, by tenant.
+    sa.Index("api_keys_of_tenant", "tenant", "key_id"),
+)
+
+facts = sa.Table(
+    "facts",
+    metadata,
+    # What a database knows about itself, such as which audit key signs it: a name and a value each.
+    _key("name"),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("name", name="facts_pk"),
+)
