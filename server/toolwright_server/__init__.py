@@ -12,24 +12,31 @@ if TYPE_CHECKING:
         ToolError,
     )
     from toolwright_server.catalog.functions import Toolkit, ToolkitSettings, tool
+    from toolwright_server.catalog.look_up import Found, LookedUp, NotDone, StillUnknown, UnknownExecution
     from toolwright_server.catalog.model import Effect, Runs
 
 __all__ = [
     "AsyncToolContext",
     "Effect",
+    "Found",
+    "LookedUp",
+    "NotDone",
     "Runs",
+    "StillUnknown",
     "SyncToolContext",
     "ToolCallError",
     "ToolContext",
     "ToolError",
     "Toolkit",
     "ToolkitSettings",
+    "UnknownExecution",
     "tool",
 ]
 
 _HOMES = {
     "context": ("AsyncToolContext", "SyncToolContext", "ToolCallError", "ToolContext", "ToolError"),
     "functions": ("Toolkit", "ToolkitSettings", "tool"),
+    "look_up": ("Found", "LookedUp", "NotDone", "StillUnknown", "UnknownExecution"),
     "model": ("Effect", "Runs"),
 }
 

@@ -6,6 +6,7 @@ Runs in the server and in worker processes, so it imports neither asyncio nor an
 import json
 import logging
 import math
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ _WORDS_LIMIT = 1_024
 _METADATA_LIMIT = 32
 _VIOLATIONS_LIMIT = 20
 _TYPE_NAME_LIMIT = 100
+_TRACEBACK_LIMIT = 16_384
 # Texts of these two come from exceptions that the tool's own checks raised.
 _OWN_CHECKS = ("value_error", "assertion_error")
 
@@ -59,7 +61,7 @@ def bind(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return target_of(tool).signature.bind(arguments)
     except pydantic.ValidationError as error:
-        raise Refused(_refusal(tool.name, error)) from None
+        raise Refused(_refusal(tool, error)) from None
 
 
 def answer(tool: Tool, value: Any, limit: int) -> bytes:
@@ -106,7 +108,7 @@ def _has_nan(value: Any) -> bool:
 def _no_json(tool: Tool, value: Any, detail: str) -> BadAnswer:
     path, wrong = unfit(value) or ("", "has no JSON form")
     message = f"the answer of {tool.name}{f' at {path}' if path else ''} {wrong}"
-    return BadAnswer(Failure(Reason.OUTPUT_INVALID, clean(message, MESSAGE_LIMIT)), detail)
+    return BadAnswer(Failure(Reason.OUTPUT_INVALID, clean(message, MESSAGE_LIMIT)), "" if tool.has_secrets else detail)
 
 
 def _forbidden(tool: Tool, value: Any) -> BadAnswer:
@@ -134,6 +136,30 @@ def failure_of(tool: str, error: BaseException) -> Failure:
     if isinstance(error, MemoryError):
         return Failure(Reason.MEMORY_LIMIT, f"{tool} needed more memory than it may have")
     return Failure(Reason.TOOL_FAILED, clean(f"{tool} raised {type(error).__name__[:_TYPE_NAME_LIMIT]}", MESSAGE_LIMIT))
+
+
+def for_operators(tool: Tool, error: BaseException) -> str:
+    """What the server's log says of an exception beyond its failure; empty when that says all.
+
+    For a tool with secrets only where it happened, and types: an exception's text often quotes what it was given.
+    """
+    if isinstance(error, BadAnswer):
+        return error.detail
+    if isinstance(error, ToolError):
+        return ""
+    told = _places(error) if tool.has_secrets else "".join(traceback.format_exception(error))
+    return told[-_TRACEBACK_LIMIT:]
+
+
+def _places(error: BaseException) -> str:
+    told: list[str] = []
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        told.append("".join((*traceback.format_tb(each.__traceback__), type(each).__qualname__, "\n")))
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+    return "after:\n".join(told)
 
 
 def is_own_words(error: BaseException) -> bool:
@@ -165,14 +191,15 @@ def _seconds(value: object) -> float | None:
     return max(0.0, float(value))
 
 
-def _refusal(tool: str, error: pydantic.ValidationError) -> Failure:
+def _refusal(tool: Tool, error: pydantic.ValidationError) -> Failure:
     found: list[Violation] = []
     for each in error.errors(include_url=False, include_input=False, include_context=False)[:_VIOLATIONS_LIMIT]:
-        words = "is refused by the tool's own check" if each["type"] in _OWN_CHECKS else each["msg"]
+        hidden = tool.has_secrets or each["type"] in _OWN_CHECKS
+        words = "is refused by the tool's own check" if hidden else each["msg"]
         found.append(Violation(_path(each["loc"]), clean(words, _WORDS_LIMIT)))
     first = found[0]
     where = f" at {first.field}" if first.field else ""
-    message = f"{tool} does not accept the arguments{where}: {first.description}"
+    message = f"{tool.name} does not accept the arguments{where}: {first.description}"
     return Failure(Reason.INVALID_ARGUMENTS, clean(message, MESSAGE_LIMIT), violations=found)
 
 

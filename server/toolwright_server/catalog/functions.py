@@ -7,11 +7,22 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import pydantic
 
-from toolwright_server.catalog.model import CATEGORY, NAME, NAME_LIMIT, VERSION, DeclarationError, Effect, Runs, Tool
+from toolwright_server.catalog.model import (
+    CATEGORY,
+    NAME,
+    NAME_LIMIT,
+    VERSION,
+    DeclarationError,
+    Effect,
+    LookUp,
+    Record,
+    Runs,
+    Tool,
+)
 from toolwright_server.catalog.signature import Signature
 from toolwright_server.errors import SettingsError
 
@@ -42,12 +53,19 @@ def tool(
     runs: Runs | None = None,
     memory_limit_bytes: int | None = None,
     labels: Mapping[str, str] | None = None,
+    keep_arguments: bool = True,
+    keep_result: bool = True,
+    record: Literal["awaited", "lazy"] = "awaited",
+    look_up: LookUp | None = None,
 ) -> Callable[[F], F]:
     """Declare a function as a tool; the function itself stays as it is.
 
     `name` defaults to `<category or module>.<function>`; `category` to the name's first part. Async functions run on
     the event loop, the others in killable worker processes unless `runs=Runs.THREAD` (which cannot be stopped).
-    `timeout_seconds` absent: the category's. `memory_limit_bytes` holds for worker processes. Raises DeclarationError.
+    `timeout_seconds` absent: the category's. `memory_limit_bytes` holds for worker processes. `keep_arguments`,
+    `keep_result`: whether the history keeps them (secrets never). `record="lazy"`: a READ_ONLY tool's answer does not
+    wait for its record. `look_up(arguments, execution)`, sync or async, settles a SIDE_EFFECT tool's unknown outcomes
+    with Found, NotDone or StillUnknown. Raises DeclarationError.
     """
 
     def declare(function: F) -> F:
@@ -73,6 +91,10 @@ def tool(
             timeout_seconds=timeout_seconds,
             memory_limit_bytes=memory_limit_bytes,
             labels=labels or {},
+            keep_arguments=keep_arguments,
+            keep_result=keep_result,
+            record=_record(record, where),
+            look_up=look_up,
         )
         check(declared, where)
         setattr(function, MARK, declared)
@@ -95,6 +117,26 @@ def check(declared: Tool, where: str) -> None:
         raise DeclarationError(f"{where}: memory_limit_bytes {declared.memory_limit_bytes} must be positive")
     if declared.memory_limit_bytes is not None and declared.runs is not Runs.PROCESS:
         raise DeclarationError(f"{where}: memory_limit_bytes holds in worker processes only; the tool runs elsewhere")
+    if declared.record is Record.LAZY and declared.effect is not Effect.READ_ONLY:
+        raise DeclarationError(f'{where}: record="lazy" is for READ_ONLY tools; it is {declared.effect.name}')
+    if declared.look_up is not None:
+        _check_look_up(declared, declared.look_up, where)
+
+
+def _check_look_up(declared: Tool, look_up: LookUp, where: str) -> None:
+    if declared.effect is not Effect.SIDE_EFFECT:
+        raise DeclarationError(f"{where}: look_up settles unknown outcomes, and {declared.effect.name} tools have none")
+    try:
+        inspect.signature(look_up).bind({}, None)
+    except TypeError:
+        raise DeclarationError(f"{where}: look_up must take two arguments: arguments and execution") from None
+
+
+def _record(asked: str, where: str) -> Record:
+    try:
+        return Record(asked)
+    except ValueError:
+        raise DeclarationError(f'{where}: record is "awaited" or "lazy", not {asked!r}') from None
 
 
 def _runs(function: Callable[..., Any], asked: Runs | None, where: str) -> Runs:

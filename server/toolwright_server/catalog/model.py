@@ -1,10 +1,12 @@
 """What a tool is: name, effect, schemas, and how it runs."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from typing import Any
 
+from toolwright_server.catalog.look_up import LookedUp, UnknownExecution
 from toolwright_server.catalog.schema import Schema
 
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
@@ -29,6 +31,17 @@ class Runs(StrEnum):
     THREAD = "thread"
 
 
+class Record(StrEnum):
+    """When the record of an outcome is durable: before the answer is sent, or soon after it (READ_ONLY tools only)."""
+
+    AWAITED = "awaited"
+    LAZY = "lazy"
+
+
+LookUp = Callable[[dict[str, Any] | None, UnknownExecution], LookedUp | Awaitable[LookedUp]]
+"""Says what became of a call: from its arguments as they were kept (None: not kept) and its execution."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tool:
     """One version of one tool. `target` belongs to the backend named by `runs` and is opaque to everybody else."""
@@ -46,6 +59,26 @@ class Tool:
     timeout_seconds: float | None = None
     memory_limit_bytes: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    keep_arguments: bool = True
+    keep_result: bool = True
+    record: Record = Record.AWAITED
+    look_up: LookUp | None = None
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether a schema marks a part of the arguments or of the result as secret."""
+        output = self.output_schema
+        return self.input_schema.redaction is not None or (output is not None and output.redaction is not None)
+
+    def kept_arguments(self, canonical: bytes) -> bytes | None:
+        """What the record keeps of a call's canonical arguments: without secrets; None for a tool that keeps none."""
+        return self.input_schema.redacted(canonical) if self.keep_arguments else None
+
+    def kept_result(self, result: bytes | None) -> bytes | None:
+        """What the record keeps of a result's JSON text: without secrets; None for a tool that keeps none."""
+        if result is None or not self.keep_result:
+            return None
+        return result if self.output_schema is None else self.output_schema.redacted(result)
 
     def version_key(self) -> tuple[int, ...]:
         """For comparing versions: `2.10` is newer than `2.9`."""

@@ -92,7 +92,7 @@ def _check_integers(text: str) -> None:
     def integer(digits: str) -> int:
         # Longer than 20 digits and a sign cannot fit: do not even convert it (int() of 4 MB of digits takes minutes).
         if len(digits) > 21 or not INTEGER_MIN <= int(digits) <= INTEGER_MAX:  # noqa: PLR2004
-            raise invalid("arguments_json", f"the integer {digits[:24]} lies outside -2^63 to 2^64-1")
+            raise invalid("arguments_json", "an integer lies outside -2^63 to 2^64-1")
         return 0
 
     json.loads(text, parse_int=integer)

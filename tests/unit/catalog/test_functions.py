@@ -1,12 +1,15 @@
 """The decorator: what it takes from a function, and what it refuses by name."""
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
+import pydantic
 import pytest
 
 from toolwright_server.catalog.functions import Toolkit, declared_tool, tool
-from toolwright_server.catalog.model import NAME_LIMIT, DeclarationError, Effect, Runs, Tool
+from toolwright_server.catalog.look_up import LookedUp, NotDone, UnknownExecution
+from toolwright_server.catalog.model import NAME_LIMIT, DeclarationError, Effect, Record, Runs, Tool
 
 
 def declared(function: Callable[..., Any], name: str | None = "tests.it", **options: Any) -> Tool:
@@ -171,3 +174,73 @@ def test_a_toolkit_puts_its_name_in_front() -> None:
 def test_a_toolkit_with_a_wrong_name_is_refused(name: str) -> None:
     with pytest.raises(DeclarationError, match="one lower-case word"):
         Toolkit(name)
+
+
+def test_arguments_and_results_are_kept_and_the_record_is_awaited_unless_a_tool_says_otherwise() -> None:
+    found = declared(on_the_loop)
+    assert (found.keep_arguments, found.keep_result, found.record, found.look_up) == (True, True, Record.AWAITED, None)
+    said = declared(on_the_loop, effect=Effect.READ_ONLY, keep_arguments=False, keep_result=False, record="lazy")
+    assert (said.keep_arguments, said.keep_result, said.record) == (False, False, Record.LAZY)
+
+
+def test_what_is_kept_of_a_call_is_what_the_tool_allows() -> None:
+    found = declared(on_the_loop)
+    assert (found.kept_arguments(b'{"a":1}'), found.kept_result(b"1"), found.kept_result(None)) == (
+        b'{"a":1}',
+        b"1",
+        None,
+    )
+    said = declared(on_the_loop, keep_arguments=False, keep_result=False)
+    assert (said.kept_arguments(b'{"a":1}'), said.kept_result(b"1")) == (None, None)
+
+
+class Session(pydantic.BaseModel):
+    user: str
+    cookie: Annotated[str, pydantic.Field(json_schema_extra={"x-sensitive": True})]
+
+
+async def signed_in(user: str, password: pydantic.SecretStr, token: pydantic.SecretStr | None = None) -> Session:
+    return Session(user=user, cookie=password.get_secret_value())
+
+
+def test_what_is_kept_of_a_call_holds_no_secrets() -> None:
+    found = declared(signed_in)
+    assert found.has_secrets
+    assert found.kept_arguments(b'{"password":"p","token":"t","user":"u"}') == (
+        b'{"password":"[redacted]","token":"[redacted]","user":"u"}'
+    )
+    assert found.kept_result(b'{"user":"u","cookie":"p"}') == b'{"user":"u","cookie":"[redacted]"}'
+    assert not declared(on_the_loop).has_secrets
+
+
+def look_up(arguments: dict[str, Any] | None, execution: UnknownExecution) -> LookedUp:
+    return NotDone()
+
+
+async def look_up_slowly(arguments: dict[str, Any] | None, execution: UnknownExecution) -> LookedUp:
+    return NotDone()
+
+
+def look_up_of_one(arguments: dict[str, Any] | None) -> LookedUp:
+    return NotDone()
+
+
+@pytest.mark.parametrize("function", [look_up, look_up_slowly])
+def test_a_look_up_function_is_taken_as_it_is(function: Any) -> None:
+    assert declared(on_the_loop, look_up=function).look_up is function
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"record": "lazy"}, 'record="lazy" is for READ_ONLY tools; it is SIDE_EFFECT'),
+        ({"record": "lazy", "effect": Effect.IDEMPOTENT}, "it is IDEMPOTENT"),
+        ({"record": "never"}, 'record is "awaited" or "lazy", not \'never\''),
+        ({"look_up": look_up, "effect": Effect.READ_ONLY}, "READ_ONLY tools have none"),
+        ({"look_up": look_up, "effect": Effect.IDEMPOTENT}, "IDEMPOTENT tools have none"),
+        ({"look_up": look_up_of_one}, "look_up must take two arguments"),
+    ],
+)
+def test_a_record_or_look_up_that_cannot_be_right_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(DeclarationError, match=re.escape(said)):
+        declared(on_the_loop, **options)

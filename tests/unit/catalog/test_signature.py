@@ -192,9 +192,9 @@ def test_rich_types_are_described_and_bound() -> None:
     ("change", "field"),
     [
         ({"colour": "green"}, "colour"),
-        ({"point": {"y": 1}}, "point"),
+        ({"point": {"y": 1}}, "point.x"),
         ({"person": {"name": 1, "born": "2000-01-01"}}, "person.name"),
-        ({"options": {}}, "options"),
+        ({"options": {}}, "options.deep"),
         ({"mode": "c"}, "mode"),
         ({"points": [{"x": 1}, {"x": "1"}]}, "points"),
     ],

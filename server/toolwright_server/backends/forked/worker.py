@@ -9,7 +9,6 @@ import resource
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from toolwright_server.backends.forked.footprint import Footprint
 from toolwright_server.backends.forked.frames import Frames, Header, frame
 from toolwright_server.backends.forked.linux import become_subreaper, die_with_parent
 from toolwright_server.backends.forked.plan import WorkerLimits
-from toolwright_server.backends.invoke import BadAnswer, Refused, answer, bind, failure_of, is_own_words, target_of
+from toolwright_server.backends.invoke import Refused, answer, bind, failure_of, for_operators, target_of
 from toolwright_server.catalog.model import Tool
 from toolwright_server.errors import Failure, Reason
 from toolwright_server.identity import Caller
@@ -31,7 +30,6 @@ from toolwright_server.identity import Caller
 Tools = Mapping[tuple[str, str], Tool]
 
 _READ_BYTES = 256 * 1024
-_TRACEBACK_LIMIT = 16_384
 _DEFAULT_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 # The kernel's memory killer takes workers before the server.
 _OOM_SCORE = "500"
@@ -160,16 +158,7 @@ def _run(tool: Tool, payload: bytes, context: WorkerContext, result_limit: int) 
         resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
         return ["lost"], failure_to_json(failure_of(tool.name, error), "")
     except BaseException as error:  # noqa: BLE001 (whatever a tool raises is its answer)
-        return ["failed"], failure_to_json(failure_of(tool.name, error), _for_operators(error))
-
-
-def _for_operators(error: BaseException) -> str:
-    if isinstance(error, BadAnswer):
-        return error.detail
-    if is_own_words(error):
-        return ""
-    text = "".join(traceback.format_exception(error))
-    return text[-_TRACEBACK_LIMIT:]
+        return ["failed"], failure_to_json(failure_of(tool.name, error), for_operators(tool, error))
 
 
 def failure_to_json(failure: Failure, detail: str) -> bytes:
