@@ -18,7 +18,7 @@ metadata = sa.MetaData()
 
 # Compared byte by byte on both databases: ids keep their order whatever the language of the database.
 _Key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-_Time = sa.Double()
+_Time: sa.types.TypeEngine[float] = sa.Double()
 _Number = sa.BigInteger()
 _Json = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
@@ -64,6 +64,8 @@ executions = sa.Table(
     sa.Column("stopped", sa.SmallInteger, nullable=False),
     # A JSON object of texts; null when there are none.
     sa.Column("labels", _Json),
+    # Of the payload; what a repeated request id is compared with.
+    sa.Column("digest", sa.LargeBinary, nullable=False),
     # Everything that nobody filters by: see rows.py.
     sa.Column("body", sa.LargeBinary, nullable=False),
     # JSON text as it is kept (redacted); null when not kept.
