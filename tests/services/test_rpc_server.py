@@ -18,6 +18,7 @@ from .rpc_serving import SECONDS, SERVICE, Hold, Playing, serving
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 PING, GOAWAY, ACK = 6, 7, 1
+FLOOD = 4_000
 
 
 async def _refusal(listen: str) -> str:
@@ -92,6 +93,17 @@ async def test_port_zero_takes_a_free_port_and_says_which() -> None:
     async with serving(Playing(), listen="127.0.0.1:0") as one, serving(Playing(), listen="127.0.0.1:0") as other:
         assert one.address != other.address
         assert int(one.address.rpartition(":")[2]) > 0
+
+
+@pytest.mark.asyncio
+async def test_calls_that_come_all_at_once_are_each_answered_by_us() -> None:
+    async def answers(*_: object) -> pb.ExecuteResponse:
+        return pb.ExecuteResponse()
+
+    # More than gRPC by itself lets wait while the loop does other things, here the sending.
+    async with serving(Playing(Execute=answers), concurrent_calls_limit=FLOOD) as there:
+        calls = [there.stub.Execute(pb.ExecuteRequest(), timeout=SECONDS * 3) for _ in range(FLOOD)]
+        assert await asyncio.gather(*calls) == [pb.ExecuteResponse()] * FLOOD
 
 
 def test_options_come_from_the_settings() -> None:

@@ -111,6 +111,9 @@ def _channel_arguments(options: RpcOptions) -> list[tuple[str, int]]:
         # One limit: between two, gRPC refuses at random.
         ("grpc.max_metadata_size", options.metadata_limit_bytes),
         ("grpc.absolute_max_metadata_size", options.metadata_limit_bytes),
+        # Calls that wait to be taken in: beyond 1,000 gRPC cancels at random, without a word of why.
+        ("grpc.server.max_pending_requests", _UNLIMITED),
+        ("grpc.server.max_pending_requests_hard_limit", _UNLIMITED),
         ("grpc.http2.min_ping_interval_without_data_ms", _ms(options.ping_interval_minimum_seconds)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.keepalive_time_ms", _ms(options.keepalive_seconds)),
