@@ -1,12 +1,15 @@
 """`/metrics` and `/healthz` from a thread of their own, so that they answer while the event loop is blocked.
 
-Never serves anything else, never to more than a few at a time.
+Never serves anything else, never to more than a few at a time: a newcomer takes the place of who was there longest, so
+that nobody can keep a health check out by being slow.
 """
 
 import logging
 import socket
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -74,20 +77,24 @@ class _Server(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.metrics = metrics
         self.health = health
-        self._free = threading.BoundedSemaphore(_MAX_CONNECTIONS)
+        # Oldest first. Nobody else closes what is in here, so that what is cut off is never another's descriptor.
+        self._connections: OrderedDict[socket.socket, None] = OrderedDict()
+        self._changing = threading.Lock()
         super().__init__((host, port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+        with self._changing:
+            if len(self._connections) >= _MAX_CONNECTIONS:
+                oldest, _ = self._connections.popitem(last=False)
+                with suppress(OSError):  # its client is gone already
+                    oldest.shutdown(socket.SHUT_RDWR)
+            self._connections[request] = None
+        super().process_request(request, client_address)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
+    def shutdown_request(self, request: Any) -> None:
+        with self._changing:
+            self._connections.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - as inherited
         _logger.debug("an HTTP client went away in the middle of its request")

@@ -59,13 +59,22 @@ def test_a_client_that_leaves_in_the_middle_does_no_harm(page: Page) -> None:
     assert page.ask("/healthz")[0] == 200
 
 
-def test_more_connections_than_allowed_are_closed_at_once(page: Page) -> None:
-    idle = [socket.create_connection(page.served.address, SECONDS) for _ in range(16)]
-    for client in idle:
+def test_slow_clients_make_room_for_a_health_check_the_oldest_first(page: Page) -> None:
+    slow = [socket.create_connection(page.served.address, SECONDS) for _ in range(16)]
+    for client in slow:
         client.sendall(b"GET /healthz HTTP/1.1\r\n")
-    refused = socket.create_connection(page.served.address, SECONDS)
-    assert refused.recv(1) == b""
-    for client in [*idle, refused]:
+    assert page.ask("/healthz")[:2] == (200, "ok\n")
+    assert slow[0].recv(1) == b""
+    slow[-1].sendall(b"\r\n")
+    assert slow[-1].recv(15) == b"HTTP/1.0 200 OK"
+    for client in slow:
+        client.close()
+
+
+def test_a_health_check_comes_through_a_crowd_that_never_finishes_asking(page: Page) -> None:
+    crowd = [socket.create_connection(page.served.address, SECONDS) for _ in range(100)]
+    assert [page.ask("/healthz")[0] for _ in range(20)] == [200] * 20
+    for client in crowd:
         client.close()
 
 
