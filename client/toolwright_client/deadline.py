@@ -20,6 +20,8 @@ DEADLINE_KEY = "toolwright-deadline"
 EXECUTION_KEY = "toolwright-execution-id"
 # Who waits without a limit asks again after this long, so that every rpc has a deadline.
 SLICE_SECONDS = 60.0
+# gRPC counts nanoseconds from 1970 in 64 bits and takes what lies beyond for past.
+LONGEST_SECONDS = 1e9
 
 
 def surrounding_deadline(context: otel.Context | None = None) -> float | None:
@@ -69,7 +71,7 @@ class Budget:
         left = self.left()
         if left <= 0:
             raise self.over()
-        return left if left < math.inf else SLICE_SECONDS
+        return min(left, LONGEST_SECONDS) if left < math.inf else SLICE_SECONDS
 
     def over(self) -> DeadlineExceeded:
         """The error of a call that was never sent because its time was over."""

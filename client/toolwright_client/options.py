@@ -8,7 +8,7 @@ from uuid import uuid4
 import grpc
 
 from toolwright.v1 import common_pb2
-from toolwright_client.deadline import surrounding_execution
+from toolwright_client.deadline import LONGEST_SECONDS, surrounding_execution
 from toolwright_client.errors import InvalidArguments, PayloadTooLarge
 from toolwright_client.model import NOT_STARTED, Failure, Violation
 from toolwright_client.wire import duration
@@ -76,7 +76,10 @@ def _unreadable(error: Exception) -> Failure:
 
 
 def tool_call(tool: str, arguments: Arguments | None, options: CallOptions) -> common_pb2.ToolCall:
-    """The message for one call, named by a request id in any case."""
+    """The message for one call, named by a request id in any case.
+
+    Raises InvalidArguments, PayloadTooLarge, or ValueError for a tool_timeout that is no time.
+    """
     call = common_pb2.ToolCall(
         tool=tool,
         tool_version=options.get("version", ""),
@@ -91,5 +94,9 @@ def tool_call(tool: str, arguments: Arguments | None, options: CallOptions) -> c
         labels=options.get("labels", {}),
     )
     if (tool_timeout := options.get("tool_timeout")) is not None:
+        if not 0 < tool_timeout <= LONGEST_SECONDS:
+            limit = f"{LONGEST_SECONDS:g}"
+            message = f"tool_timeout must be a positive number of seconds up to {limit}, it is {tool_timeout}"
+            raise ValueError(message)
         call.timeout.CopyFrom(duration(tool_timeout))
     return call

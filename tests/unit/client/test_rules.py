@@ -15,9 +15,9 @@ from opentelemetry import context as otel
 from toolwright.v1 import common_pb2
 from toolwright_client import AsyncClient, Client, Effect, Failure, RetryPolicy, State, Stopped, ToolwrightError, wire
 from toolwright_client.blocking import BlockingHandle
-from toolwright_client.deadline import Budget
+from toolwright_client.deadline import LONGEST_SECONDS, Budget
 from toolwright_client.handles import ExecutionHandle
-from toolwright_client.options import encoded
+from toolwright_client.options import encoded, tool_call
 from toolwright_client.retries import may_repeat
 
 CODES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
@@ -58,6 +58,17 @@ def test_delays_double_up_to_the_maximum_and_end_with_the_attempts() -> None:
 def test_a_timeout_that_is_no_time_is_refused(timeout: float) -> None:
     with pytest.raises(ValueError, match="positive"):
         Budget.of(timeout)
+
+
+def test_a_timeout_longer_than_grpc_can_count_is_shortened_and_not_taken_for_past() -> None:
+    assert Budget.of(1e300).seconds() == LONGEST_SECONDS
+    assert Budget.of(5).seconds() <= 5
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), 1e300])
+def test_a_tool_timeout_that_is_no_time_is_refused_before_anything_is_sent(timeout: float) -> None:
+    with pytest.raises(ValueError, match="tool_timeout must be a positive number of seconds up to 1e\\+09"):
+        tool_call("a.b", {}, {"tool_timeout": timeout})
 
 
 def test_a_surrounding_deadline_of_a_wrong_type_is_ignored() -> None:
