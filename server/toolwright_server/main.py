@@ -8,7 +8,6 @@ import typer
 
 app = typer.Typer(
     name="toolwright",
-    help="Runs tools for AI agents. `serve` starts a server; `tools`, `exec` and `trace` work with one.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -30,6 +29,23 @@ _Address = Annotated[
     typer.Option("--address", metavar="ADDRESS", help="The server, or TOOLWRIGHT_ADDRESS. [127.0.0.1:50051]"),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print what a pipe would get.")]
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"toolwright {version('toolwright-server')}")
+        raise typer.Exit
+
+
+@app.callback()
+def toolwright(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and exit.")
+    ] = False,
+) -> None:
+    """Runs tools for AI agents. `serve` starts a server; `tools`, `exec` and `trace` work with one."""
 
 
 @app.command()

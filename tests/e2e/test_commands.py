@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,26 @@ def test_help_needs_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
     for command in ("serve", "check-config", "tools", "exec", "trace"):
         assert f"  {command} " in done.stdout
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"toolwright {version('toolwright-server')}\n", "")
+
+
+def test_bytes_that_are_no_text_end_with_2_and_words() -> None:
+    done = subprocess.run(
+        [*COMMAND, "exec", "t", b"name=\xff"], env=environment(), capture_output=True, timeout=SECONDS, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b'toolwright: the arguments: \'{"name": "\\udcff\' is not text in UTF-8\n'
+
+
+def test_an_id_that_is_no_text_has_no_trace(tmp_path: Path) -> None:
+    command = [*COMMAND, "trace", b"\xff", "--data-dir", str(tmp_path)]
+    done = subprocess.run(command, env=environment(), capture_output=True, timeout=SECONDS, check=False)
+    assert done.returncode == 1
+    assert b"no trace of" in done.stderr
 
 
 def test_arguments_come_from_standard_input(script: Scripted) -> None:

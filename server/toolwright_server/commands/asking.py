@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from uuid import uuid4
 
-from google.protobuf.duration_pb2 import Duration
-
 from toolwright.v1 import common_pb2
 
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
+# gRPC counts nanoseconds from 1970 in 64 bits and takes what lies beyond for past.
+_LONGEST_SECONDS = 1e9
 
 
 class UsageError(Exception):
@@ -33,18 +33,28 @@ class Ask:
 
     def call(self) -> common_pb2.ToolCall:
         """The message; a random request id where none was given, so that a lost call can be found."""
-        if self.timeout_seconds is not None and not 0 < self.timeout_seconds < float("inf"):
-            raise UsageError(f"--timeout {self.timeout_seconds:g}: must be a positive number of seconds")
+        _check_seconds("--timeout", self.timeout_seconds)
+        _check_seconds("--tool-timeout", self.tool_timeout_seconds)
         call = common_pb2.ToolCall(
-            tool=self.tool,
-            arguments_json=arguments_json(self.arguments),
-            request_id=self.request_id or uuid4().hex,
+            tool=text(self.tool, "the tool"),
+            arguments_json=text(arguments_json(self.arguments), "the arguments"),
+            request_id=text(self.request_id or uuid4().hex, "--request-id"),
             detach_on_disconnect=self.detach,
-            labels=dict(_pair(label, "--label") for label in self.labels),
+            labels=dict(_pair(text(label, "--label"), "--label") for label in self.labels),
         )
         if self.tool_timeout_seconds is not None:
-            call.timeout.CopyFrom(_duration(self.tool_timeout_seconds))
+            call.timeout.FromNanoseconds(round(self.tool_timeout_seconds * 1e9))
         return call
+
+
+def text(typed: str, where: str) -> str:
+    """What was typed, if it can be sent: bytes that are not UTF-8 and halves of characters cannot."""
+    try:
+        typed.encode()
+    except UnicodeEncodeError as error:
+        begin = max(0, error.start - 10)
+        raise UsageError(f"{where}: {typed[begin : error.end]!r} is not text in UTF-8") from None
+    return typed
 
 
 def arguments_json(typed: Sequence[str]) -> str:
@@ -54,51 +64,55 @@ def arguments_json(typed: Sequence[str]) -> str:
     if typed[0] == "-" or typed[0].lstrip().startswith(("{", "[")):
         if len(typed) > 1:
             raise UsageError(f"{typed[1]!r}: give one JSON object, or `-`, or key=value pairs, and only one of them")
-        return _object(sys.stdin.read(), "standard input") if typed[0] == "-" else _object(typed[0], "the arguments")
+        return _object(_read(), "standard input") if typed[0] == "-" else _object(typed[0], "the arguments")
     pairs: dict[str, Any] = {}
-    for text in typed:
-        key, value = _pair(text, "arguments")
+    for each in typed:
+        key, value = _pair(each, "arguments")
         if key in pairs:
             raise UsageError(f"{key!r} is given twice; for a list write {key}='[1, 2]'")
         pairs[key] = _value(value)
     return json.dumps(pairs, ensure_ascii=False)
 
 
-def _object(text: str, where: str) -> str:
+def _read() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"standard input: is not text in {error.encoding.upper()}") from None
+
+
+def _object(typed: str, where: str) -> str:
     """The text itself: reading and writing it again could change numbers."""
     try:
-        parsed: object = json.loads(text, parse_constant=_no_constant)
+        parsed: object = json.loads(typed, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: this is no JSON: {error}") from None
     if not isinstance(parsed, dict):
-        raise UsageError(f'{where}: must be a JSON object such as {{"name": "Ada"}}, not {text.strip()[:40]!r}')
-    return text
+        raise UsageError(f'{where}: must be a JSON object such as {{"name": "Ada"}}, not {typed.strip()[:40]!r}')
+    return typed
 
 
-def _value(text: str) -> object:
+def _value(typed: str) -> object:
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(typed, parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        return text
+        return typed
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _pair(text: str, where: str) -> tuple[str, str]:
-    key, separator, value = text.partition("=")
+def _pair(typed: str, where: str) -> tuple[str, str]:
+    key, separator, value = typed.partition("=")
     if not separator or not key:
-        raise UsageError(f"{where}: {text!r} is no key=value")
+        raise UsageError(f"{where}: {typed!r} is no key=value")
     return key, value
 
 
-def _duration(seconds: float) -> Duration:
-    if not 0 < seconds < 315_576_000_000:
-        raise UsageError(f"--tool-timeout {seconds:g}: must be a positive number of seconds")
-    duration = Duration()
-    duration.FromNanoseconds(round(seconds * 1e9))
-    return duration
+def _check_seconds(option: str, seconds: float | None) -> None:
+    if seconds is not None and not 0 < seconds <= _LONGEST_SECONDS:
+        raise UsageError(f"{option} {seconds:g}: must be a positive number of seconds, at most {_LONGEST_SECONDS:g}")
 
 
 def trace_headers(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import grpc
 
-from toolwright_server.commands.asking import UsageError
+from toolwright_server.commands.asking import UsageError, text
 from toolwright_server.settings import Address
 
 DEFAULT = "127.0.0.1:50051"
@@ -33,7 +33,7 @@ def connected(address: str | None) -> Generator[grpc.Channel]:
 
     Raises Unreachable, and UsageError for an address that is none.
     """
-    target = address or os.environ.get("TOOLWRIGHT_ADDRESS") or DEFAULT
+    target = text(address or os.environ.get("TOOLWRIGHT_ADDRESS") or DEFAULT, "--address")
     options = list(_OPTIONS)
     if _is_loopback(target):
         # A proxy of the environment is for other machines.
@@ -44,6 +44,8 @@ def connected(address: str | None) -> Generator[grpc.Channel]:
 
 
 def _is_loopback(target: str) -> bool:
+    if target.startswith(("http://", "https://")):
+        raise UsageError(f"--address: {target!r} is no address: write host:port alone, without http://")
     if "://" in target:
         return False
     try:

@@ -25,6 +25,7 @@ class Trouble:
     code: Exit
     says: str
     reason: str = ""
+    tool_reason: str = ""
     message: str = ""
     action: str = ""
     execution_id: str = ""
@@ -37,7 +38,12 @@ class Trouble:
         print(f"toolwright: {printable(self.says)}", file=sys.stderr)
         for where, what in self.violations:
             self._line(f"{where or 'arguments'}", what)
-        told = {"reason": self.reason, "detail": self.message if self.message != self.says else "", "try": self.action}
+        told = {
+            "reason": self.reason,
+            "tool reason": self.tool_reason,
+            "detail": self.message if self.message != self.says else "",
+            "try": self.action,
+        }
         if self.retry_seconds is not None:
             told["retry"] = f"after {self.retry_seconds:g} s"
         told |= {"execution": self.execution_id, "request": self.request_id}
@@ -58,6 +64,7 @@ def of_execution(execution: common_pb2.Execution) -> Trouble:
         code=exit_of_execution(execution),
         says=error.user_message or error.message or "The tool failed.",
         reason=error.reason,
+        tool_reason=error.metadata.get("tool_reason", ""),
         message=error.message,
         action=error.suggested_action,
         execution_id=execution.execution_id,

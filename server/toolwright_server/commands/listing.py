@@ -7,7 +7,7 @@ import grpc
 from toolwright.v1 import tool_catalog_pb2, tool_catalog_pb2_grpc
 from toolwright.v1.tool_catalog_pb2 import Tool
 from toolwright_server.commands import failures
-from toolwright_server.commands.asking import UsageError
+from toolwright_server.commands.asking import UsageError, text
 from toolwright_server.commands.connecting import Unreachable, connected
 from toolwright_server.commands.documents import document
 from toolwright_server.commands.exits import Exit
@@ -25,7 +25,7 @@ def show(address: str | None, name: str | None, category: str | None, *, as_json
         with connected(address) as channel:
             stub = tool_catalog_pb2_grpc.ToolCatalogServiceStub(channel)
             if name is not None:
-                request = tool_catalog_pb2.GetToolRequest(tool=name)
+                request = tool_catalog_pb2.GetToolRequest(tool=text(name, "NAME"))
                 _show_one(stub.GetTool(request, timeout=_SECONDS).tool, people=people)
             else:
                 _show_all(_listed(stub, category), people=people)

@@ -30,6 +30,8 @@ def draw(execution_id: str, data_dir: Path, *, wait_seconds: float = 2.0) -> int
 
     The exit code: 0 when there is one, 1 when not; then standard error says why.
     """
+    # What was typed may not even be text; then it is no execution's id.
+    execution_id = execution_id.encode(errors="replace").decode()
     spans = _awaited(execution_id, data_dir, wait_seconds)
     if not spans:
         print(why_not_found(execution_id, data_dir), file=sys.stderr)

@@ -36,6 +36,12 @@ def test_a_dash_reads_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(arguments_json(["-"])) == {"a": 1}
 
 
+def test_standard_input_that_is_not_text_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"a": "\xff"}'), encoding="utf-8"))
+    with pytest.raises(UsageError, match="standard input: is not text in UTF-8"):
+        arguments_json(["-"])
+
+
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
@@ -59,9 +65,19 @@ def test_what_cannot_be_meant_is_refused_with_a_sentence(typed: list[str], sente
     [
         (Ask(tool="t", timeout_seconds=0), "--timeout 0: must be a positive number"),
         (Ask(tool="t", timeout_seconds=float("nan")), "--timeout nan"),
+        (
+            Ask(tool="t", timeout_seconds=1e300),
+            r"--timeout 1e\+300: must be a positive number of seconds, at most 1e\+09",
+        ),
         (Ask(tool="t", tool_timeout_seconds=-1), "--tool-timeout -1"),
+        (Ask(tool="t", tool_timeout_seconds=1e12), r"--tool-timeout 1e\+12: must be .* at most 1e\+09"),
         (Ask(tool="t", tool_timeout_seconds=float("inf")), "--tool-timeout inf"),
         (Ask(tool="t", labels=["x"]), "--label: 'x' is no key=value"),
+        (Ask(tool="t\udcff"), "the tool: 't.udcff' is not text in UTF-8"),
+        (Ask(tool="t", request_id="\udcff"), "--request-id: .* is not text in UTF-8"),
+        (Ask(tool="t", labels=["a=\udcff"]), "--label: .* is not text in UTF-8"),
+        (Ask(tool="t", arguments=["name=\udcff"]), "the arguments: .* is not text in UTF-8"),
+        (Ask(tool="t", arguments=['name="\\ud800"']), "the arguments: .* is not text in UTF-8"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(ask: Ask, sentence: str) -> None:

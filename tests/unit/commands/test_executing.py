@@ -70,14 +70,15 @@ def test_a_tool_that_failed_is_told_with_what_to_do(script: Scripted, capfd: pyt
         message="no such mail",
         user_message="It went wrong.",
         suggested_action="Try mail 2.",
+        metadata={"tool_reason": "MAIL_UNKNOWN"},
     )
     script.answer = lambda _: execution(common_pb2.STATE_FAILED, error=error, request_id="r-1")
     assert run(script) == Exit.TOOL_FAILED
     assert capfd.readouterr() == (
         "",
         (
-            "toolwright: It went wrong.\n  reason: TOOL_FAILED\n  detail: no such mail\n  try: Try mail 2.\n"
-            "  execution: e-1\n  request: r-1\n"
+            "toolwright: It went wrong.\n  reason: TOOL_FAILED\n  tool reason: MAIL_UNKNOWN\n  detail: no such mail\n"
+            "  try: Try mail 2.\n  execution: e-1\n  request: r-1\n"
         ),
     )
 
@@ -170,7 +171,7 @@ def test_no_server_is_a_sentence_and_not_a_traceback(capfd: pytest.CaptureFixtur
     assert capfd.readouterr().err.startswith("toolwright: there is no server at 127.0.0.1:1; start one with")
 
 
-@pytest.mark.parametrize("address", ["nonsense", "host:port", "unix:"])
+@pytest.mark.parametrize("address", ["nonsense", "host:port", "unix:", "http://127.0.0.1:1", "\udcff:1"])
 def test_an_address_that_is_none_is_a_usage_error(capfd: pytest.CaptureFixture[str], address: str) -> None:
     assert execute(address, Ask(tool="t"), stream=False, as_json=False) == Exit.USAGE
     assert "toolwright: --address: " in capfd.readouterr().err

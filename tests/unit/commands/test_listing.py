@@ -51,7 +51,7 @@ def test_an_unknown_tool_is_not_found(script: Scripted, capfd: pytest.CaptureFix
     assert "TOOL_NOT_FOUND" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(("name", "category"), [("a.one", "a"), (None, 'x" AND name = "y')])
+@pytest.mark.parametrize(("name", "category"), [("a.one", "a"), (None, 'x" AND name = "y'), ("\udcff", None)])
 def test_what_cannot_be_meant_is_a_usage_error(script: Scripted, name: str | None, category: str | None) -> None:
     assert show(script.address, name, category, as_json=False) == Exit.USAGE
     assert script.filters == []
