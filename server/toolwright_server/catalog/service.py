@@ -1,17 +1,23 @@
 """The ToolCatalogService: reads a request, asks the catalogue, writes the answer."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from toolwright.v1 import tool_catalog_pb2 as pb
 from toolwright_server.catalog import wire
 from toolwright_server.catalog.model import Effect, Tool
 from toolwright_server.catalog.registry import Catalog
+from toolwright_server.conditions import LABELS, matches
 from toolwright_server.errors import invalid
-from toolwright_server.rpc import lists
+from toolwright_server.rpc import filters, lists
 from toolwright_server.rpc.call import RpcCall
 
-FILTER_FIELDS = ("name", "category", "effect")
+FILTER_FIELDS = {
+    "name": filters.TEXT,
+    "category": filters.TEXT,
+    "effect": filters.choice(Effect.__members__, "EFFECT_"),
+}
 PAGE_DEFAULT = 100
 
 
@@ -33,11 +39,10 @@ class ToolCatalogService:
 
     async def ListTools(self, request: pb.ListToolsRequest, call: RpcCall) -> pb.ListToolsResponse:
         size = lists.page_size(request.page_size, PAGE_DEFAULT)
-        fields, labels = lists.split_labels(lists.parse_filter(request.filter, FILTER_FIELDS))
-        if "effect" in fields:
-            fields["effect"] = _effect(fields["effect"])
+        condition = filters.parse(request.filter, FILTER_FIELDS)
         start = lists.page_start(request.page_token, request.filter)
-        found = [tool for tool in self._catalog.newest() if tool.name > start and _matches(tool, fields, labels)]
+        behind = (tool for tool in self._catalog.newest() if tool.name > start)
+        found = [tool for tool in behind if matches(condition, partial(_value, tool))]
         more = lists.page_token(found[size - 1].name, request.filter) if len(found) > size else ""
         return pb.ListToolsResponse(tools=[self._message(tool) for tool in found[:size]], next_page_token=more)
 
@@ -59,18 +64,7 @@ class ToolCatalogService:
         return wire.tool(tool, self._timeout_of(tool))
 
 
-def _effect(text: str) -> str:
-    name = text.removeprefix("EFFECT_")
-    if name not in Effect.__members__:
-        raise invalid("filter", f"{text[:64]!r} is not an effect; use one of {', '.join(Effect.__members__)}")
-    return name
-
-
-def _matches(tool: Tool, fields: dict[str, str], labels: dict[str, str]) -> bool:
-    name = fields.get("name", "*")
-    return (
-        (tool.name.startswith(name[:-1]) if name.endswith("*") else tool.name == name)
-        and fields.get("category", tool.category) == tool.category
-        and fields.get("effect", tool.effect.name) == tool.effect.name
-        and all(tool.labels.get(key) == value for key, value in labels.items())
-    )
+def _value(tool: Tool, field: str) -> str | None:
+    if field.startswith(LABELS):
+        return tool.labels.get(field.removeprefix(LABELS))
+    return tool.effect.name if field == "effect" else str(getattr(tool, field))

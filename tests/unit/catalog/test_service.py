@@ -1,0 +1,77 @@
+"""The lists of the catalogue's service: which tools a filter leaves, and its pages."""
+
+from typing import Any, cast
+
+import pytest
+
+from toolwright.v1 import tool_catalog_pb2
+from toolwright_server.catalog.functions import declared_tool, tool
+from toolwright_server.catalog.model import Effect, Tool
+from toolwright_server.catalog.registry import Catalog
+from toolwright_server.catalog.service import ToolCatalogService
+from toolwright_server.errors import ToolwrightError
+from toolwright_server.rpc.call import RpcCall
+
+pytestmark = pytest.mark.asyncio
+# ListTools asks nothing of its call.
+CALL = cast("RpcCall", None)
+
+
+def made(name: str, effect: Effect, **labels: str) -> Tool:
+    async def function() -> None: ...
+
+    found = declared_tool(tool(name, effect=effect, labels=labels)(function))
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def service() -> ToolCatalogService:
+    tools = (
+        made("crm.get", Effect.READ_ONLY, team="sales"),
+        made("crm.put", Effect.SIDE_EFFECT, team="sales"),
+        made("email.send", Effect.SIDE_EFFECT, team=""),
+        made("system.reset", Effect.IDEMPOTENT),
+    )
+
+    def no_arguments(request: Any) -> dict[str, Any]:
+        return {}
+
+    return ToolCatalogService(Catalog(tools), timeout_of=lambda _: 1.0, read_arguments=no_arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", ["crm.get", "crm.put", "email.send", "system.reset"]),
+        ("name = crm.*", ["crm.get", "crm.put"]),
+        ("category = crm AND effect = READ_ONLY", ["crm.get"]),
+        ("effect = EFFECT_IDEMPOTENT OR category = email", ["email.send", "system.reset"]),
+        ("NOT effect = SIDE_EFFECT", ["crm.get", "system.reset"]),
+        ("labels:team", ["crm.get", "crm.put", "email.send"]),
+        ("labels.team != sales", ["email.send", "system.reset"]),
+    ],
+)
+async def test_a_filter_leaves_the_tools_that_it_means(
+    service: ToolCatalogService, text: str, names: list[str]
+) -> None:
+    answer = await service.ListTools(tool_catalog_pb2.ListToolsRequest(filter=text), CALL)
+    assert [found.name for found in answer.tools] == names
+
+
+async def test_the_pages_of_a_filter_have_no_holes(service: ToolCatalogService) -> None:
+    request = tool_catalog_pb2.ListToolsRequest(filter="NOT name = crm.put", page_size=1)
+    names: list[str] = []
+    while True:
+        page = await service.ListTools(request, CALL)
+        names += [found.name for found in page.tools]
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            break
+    assert names == ["crm.get", "email.send", "system.reset"]
+
+
+@pytest.mark.parametrize("text", ["state = RUNNING", "effect = NONE", "name > crm"])
+async def test_a_filter_that_cannot_be_meant_is_refused(service: ToolCatalogService, text: str) -> None:
+    with pytest.raises(ToolwrightError):
+        await service.ListTools(tool_catalog_pb2.ListToolsRequest(filter=text), CALL)
