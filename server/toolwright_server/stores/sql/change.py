@@ -33,10 +33,6 @@ class Refused(Unkept):
     """The database does not take this row, whenever it is asked. Others of its group were kept."""
 
 
-class RecordFailed(Exception):
-    """What a tool did could be written neither to the database nor to the spill file."""
-
-
 # Called once, on the event loop, when a change was kept (holder or None) or not.
 Done = Callable[[str | None, Unkept | None], None]
 
@@ -55,6 +51,8 @@ class Change:
     entries: Sequence[Entry] = ()
     # Anything else for the same commit, with its parameters.
     statements: Sequence[tuple[sa.Executable, Mapping[str, Any]]] = field(default=())
+    # What must look before it writes: it sees the rows of the group that were written before.
+    work: Work | None = None
     # Called before whoever awaits the change is woken, and also when nobody does.
     done: Done | None = None
 

@@ -130,7 +130,12 @@ def postgres_engine(options: DatabaseOptions, size: int) -> AsyncEngine:
         connect_args={
             "timeout": options.timeout_seconds,
             "command_timeout": options.timeout_seconds,
-            "server_settings": {"application_name": "toolwright"},
+            "server_settings": {
+                "application_name": "toolwright",
+                # A server that froze or fell off the network in the middle of a transaction holds its own lease's
+                # row, and nobody could take the lease over.
+                "idle_in_transaction_session_timeout": str(round(options.timeout_seconds * 1000)),
+            },
         },
     )
 

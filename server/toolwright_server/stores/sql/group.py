@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from toolwright_server.stores.sql.change import Change, Done, Entry, Unkept
+from toolwright_server.stores.sql.change import Change, Done, Entry, Unkept, Work
 from toolwright_server.stores.sql.rows import Row, values
 
 _logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ Claim = tuple[str, str, str, str, bytes, float]
 class Pending:
     """One change that waits for its commit. `since` is when, on the loop's clock."""
 
-    __slots__ = ("change", "claim", "free", "future", "row", "settled", "since", "size")
+    __slots__ = ("change", "claim", "found", "free", "future", "row", "settled", "since", "size")
 
     def __init__(self, change: Change, since: float, future: "asyncio.Future[str | None] | None" = None) -> None:
         self.change = change
@@ -29,6 +29,8 @@ class Pending:
         self.claim: Claim | None = None
         self.free: tuple[str, str, str, str] | None = None
         self.size = 0
+        # The audit entries of the change's work, as it ran last.
+        self.found: Sequence[Entry] = ()
         self.settled = False
 
     def render(self, claim_seconds: float) -> None:
@@ -129,8 +131,17 @@ def entries(items: Sequence[Pending], lost: Sequence[str | None]) -> list[Entry]
     return [
         entry
         for item, holder in zip(items, lost, strict=True)
-        if item.change.entries and holder is None
-        for entry in item.change.entries
+        if (item.change.entries or item.found) and holder is None
+        for entry in (*item.change.entries, *item.found)
+    ]
+
+
+def works(items: Sequence[Pending], lost: Sequence[str | None]) -> list[tuple[Pending, Work]]:
+    """What looks before it writes, in the order in which it was submitted; its entries go to `Pending.found`."""
+    return [
+        (item, item.change.work)
+        for item, holder in zip(items, lost, strict=True)
+        if item.change.work is not None and holder is None
     ]
 
 

@@ -115,6 +115,8 @@ class PostgresSink:
         if rows:
             insert = statements.POSTGRES_EXECUTIONS
             await raw.execute(insert.text, *insert.arrays(rows))
+        for item, work in group.works(items, lost):
+            item.found = await connection.run_sync(work)
         entries = group.entries(items, lost)
         if entries:
             insert = statements.POSTGRES_ENTRIES

@@ -113,6 +113,8 @@ class SqliteSink:
         lost = group.results(items, self._claim(cursor, claimed) if claimed else {})
         for text, values in statements.SQLITE_EXECUTIONS.batches(group.rows(items, lost)):
             cursor.execute(text, values)
+        for item, work in group.works(items, lost):
+            item.found = work(connection)
         entries = group.entries(items, lost)
         if entries:
             for text, values in statements.SQLITE_ENTRIES.batches(self._linker.link(entries)):
