@@ -33,7 +33,8 @@ def _partial(name: str, *columns: str, where: str) -> sa.Index:
 
 
 UNFINISHED: Final = f"state < {min(TERMINAL).value}"
-FAILED: Final = f"state > {State.SUCCEEDED.value}"
+# This way round: `state > 6` would be taken for a range, which is then sorted, before `state = 7`.
+FAILED: Final = f"{State.SUCCEEDED.value} < state"
 A_STEP: Final = "task_id <> execution_id"
 IN_A_SESSION: Final = "session_id <> ''"
 

@@ -51,7 +51,7 @@ def _executions(metadata: sa.MetaData) -> None:
         _partial("executions_of_task", "task_id", "execution_id", where="task_id <> execution_id"),
         _partial("executions_of_session", "session_id", "execution_id", where="session_id <> ''"),
         _partial("executions_unfinished", "server_id", "epoch", where="state < 6"),
-        _partial("executions_failed", "tenant", "state", "execution_id", where="state > 6"),
+        _partial("executions_failed", "tenant", "state", "execution_id", where="6 < state"),
     )
 
 
