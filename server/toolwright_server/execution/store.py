@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from toolwright_server.errors import Reason, ToolwrightError
 from toolwright_server.execution.model import Execution, Stopped
 from toolwright_server.identity import Caller
 
@@ -29,6 +30,17 @@ QUERY_FIELDS = (
     "parent_execution_id",
     "request_id",
 )
+
+
+class RecordFailed(ToolwrightError):
+    """What became of an execution that has ended could not be kept, neither in the store nor beside it."""
+
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(
+            Reason.RECORD_FAILED,
+            f"the outcome of {execution_id} could not be recorded",
+            metadata={"execution_id": execution_id, "outcome": "unknown"},
+        )
 
 
 class ExecutionStore(Protocol):

@@ -36,6 +36,10 @@ class Refused(Unkept):
 # Called once, on the event loop, when a change was kept (holder or None) or not.
 Done = Callable[[str | None, Unkept | None], None]
 
+# Looks at the tables inside the transaction and writes what follows from it; answers the audit entries of that. Runs
+# anew when the group must be tried again.
+Work = Callable[[sa.Connection], Sequence[Entry]]
+
 
 @dataclass(slots=True)
 class Change:

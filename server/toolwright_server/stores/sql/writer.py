@@ -51,6 +51,8 @@ class Writer:
         self._lingers = self._watched = False
         self._closed = False
         self.lost = self.groups = self.changes = 0
+        # Whether the last group could not be committed, nor any after the last that was.
+        self.failing = False
 
     async def open(self) -> None:
         """Connect, on the running loop. Raises Unavailable."""
@@ -161,11 +163,11 @@ class Writer:
             self._queue.extendleft(reversed(group))
         elif isinstance(outcome, Unkept):
             self._count(group)
-            if isinstance(outcome, Refused):
-                _logger.error("the database refused a change: %s", outcome)
+            self._say(outcome)
             self._fail(group, outcome)
         else:
             self._count(group)
+            self._recovered()
             self._limit = min(self._options.group_changes, self._limit * 2)
             self.changes += len(group)
             for item, holder in zip(group, outcome, strict=True):
@@ -181,6 +183,19 @@ class Writer:
         if lost:
             self.lost += lost
             _logger.error("%d changes that nobody waited for were not recorded: %s", lost, error)
+
+    def _say(self, error: Unkept) -> None:
+        # Of an outage its beginning and its end: every call that it costs hears of it anyway.
+        if isinstance(error, Refused):
+            _logger.error("the database refused a change: %s", error)
+        elif not self.failing:
+            self.failing = True
+            _logger.error("nothing can be recorded: %s", error)
+
+    def _recovered(self) -> None:
+        if self.failing:
+            self.failing = False
+            _logger.info("the database takes records again")
 
     def _linger(self) -> None:
         if not self._lingers:
