@@ -77,7 +77,10 @@ def _status(pid: int, name: str) -> str:
     return next(line.split()[1] for line in lines if line.startswith(f"{name}:"))
 
 
-@pytest.mark.parametrize(("how", "reason"), [("environment",) * 2, ("signals",) * 2, ("thread", "threads")])
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [(each, each) for each in ("environment", "signals", "limits", "descriptors")] + [("thread", "threads")],
+)
 async def test_a_worker_that_was_changed_otherwise_is_dead_before_the_answer_is_given(
     start: StartBackend, tools: Tools, kills: list[str], how: str, reason: str
 ) -> None:

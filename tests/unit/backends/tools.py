@@ -1,8 +1,10 @@
 """Tools for trying backends: the same functions on the loop, in threads and in worker processes. Never shipped."""
 
+import contextlib
 import functools
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -289,11 +291,23 @@ def process_disturb(how: str) -> int:
         os.environ["TOUCHED"] = "yes"
     elif how == "signals":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    elif how in ("limits", "descriptors", "every descriptor"):
+        _use_up(how)
     elif how == "thread":
         threading.Thread(target=time.sleep, args=(300,), daemon=True).start()
     elif how == "fork" and os.fork() == 0:
         return -1  # a second process goes on with the server's code
     return os.getpid()
+
+
+def _use_up(what: str) -> None:
+    most, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if what == "limits":
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most - 1, highest))
+        return
+    with contextlib.suppress(OSError):
+        for _ in range(most // 2 if what == "descriptors" else most):
+            os.dup(2)
 
 
 @kit.tool("process_allocate", memory_limit_bytes=64 * MIB)
