@@ -49,7 +49,7 @@ class Budget:
         if timeout is not None and not timeout > 0:
             message = f"timeout must be a positive number of seconds, it is {timeout}"
             raise ValueError(message)
-        own = math.inf if timeout is None else time.monotonic() + timeout
+        own = math.inf if timeout is None else time.monotonic() + min(timeout, LONGEST_SECONDS)
         around = surrounding_deadline()
         return cls(own, False) if around is None or own < around else cls(around, True)
 
@@ -71,7 +71,7 @@ class Budget:
         left = self.left()
         if left <= 0:
             raise self.over()
-        return min(left, LONGEST_SECONDS) if left < math.inf else SLICE_SECONDS
+        return left if left < math.inf else SLICE_SECONDS
 
     def over(self) -> DeadlineExceeded:
         """The error of a call that was never sent because its time was over."""
