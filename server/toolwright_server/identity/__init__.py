@@ -1,6 +1,7 @@
 """Who calls: credentials, what they prove, and what their holder may."""
 
-from toolwright_server.identity.caller import ANONYMOUS, ANY_USER, Caller, Role
+from toolwright_server.identity.caller import ANONYMOUS, Caller, Role
+from toolwright_server.identity.names import ANY_USER
 
 __all__ = ["ANONYMOUS", "ANY_USER", "Caller", "Role", "resolve"]
 

@@ -2,13 +2,9 @@
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
 
 from toolwright_server.errors import Reason, ToolwrightError
-
-# A member of `Caller.acts_for` that stands for every user of the tenant.
-ANY_USER: Final = "*"
-_ALL_TOOLS: Final = ("*",)
+from toolwright_server.identity.names import ALL_TOOLS, ANY_USER, covers
 
 
 class Role(StrEnum):
@@ -39,13 +35,14 @@ class Caller:
     user: str
     role: Role = Role.AGENT
     acts_for: frozenset[str] = frozenset()
-    scopes: tuple[str, ...] = _ALL_TOOLS
+    scopes: tuple[str, ...] = ALL_TOOLS
 
     def acting_for(self, user: str) -> "Caller":
         """The same credential, acting for `user`; empty means itself. Raises FORBIDDEN."""
         if not user or user == self.user:
             return self
-        if user in self.acts_for or ANY_USER in self.acts_for:
+        # Nobody is called `*`: as a user it would become a right to act for everybody.
+        if user != ANY_USER and (user in self.acts_for or ANY_USER in self.acts_for):
             return replace(self, user=user, acts_for=self.acts_for | {self.user})
         raise ToolwrightError(
             Reason.FORBIDDEN, f"the credential may not act for user {user[:64]!r}", metadata={"outcome": "not_started"}
@@ -53,7 +50,7 @@ class Caller:
 
     def may_call(self, tool: str) -> bool:
         """Whether the tool lies in the credential's scopes."""
-        return self.scopes is _ALL_TOOLS or any(_covers(scope, tool) for scope in self.scopes)
+        return self.scopes is ALL_TOOLS or any(covers(scope, tool) for scope in self.scopes)
 
     def shares_with(self, other: "Caller") -> bool:
         """Whether what belongs to `other` may be seen by this caller."""
@@ -73,10 +70,6 @@ class Caller:
             raise ToolwrightError(
                 Reason.FORBIDDEN, f"this needs the role {role.value}; the credential has {self.role.value}"
             )
-
-
-def _covers(scope: str, tool: str) -> bool:
-    return scope in {"*", tool} or (scope.endswith(".*") and tool.startswith(scope[:-1]))
 
 
 ANONYMOUS = Caller(
