@@ -79,7 +79,14 @@ def _status(pid: int, name: str) -> str:
 
 @pytest.mark.parametrize(
     ("how", "reason"),
-    [(each, each) for each in ("environment", "signals", "limits", "descriptors")] + [("thread", "threads")],
+    [
+        ("environment", "environment"),
+        ("signals", "signals"),
+        ("thread", "threads"),
+        ("limits", "limits"),
+        ("descriptors", "descriptors"),
+        ("every descriptor", "descriptors"),
+    ],
 )
 async def test_a_worker_that_was_changed_otherwise_is_dead_before_the_answer_is_given(
     start: StartBackend, tools: Tools, kills: list[str], how: str, reason: str
