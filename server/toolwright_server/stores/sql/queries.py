@@ -24,8 +24,6 @@ _SLACK: Final = 60.0
 _USERS_LIMIT: Final = 16
 
 _C = executions.c
-# Fields that lead to few rows, whatever the tenant: an index of their own serves them.
-_SELECTIVE: Final = ("task_id", "session_id")
 _ORDERS: Final = {
     Relation.BEFORE: "<",
     Relation.NOT_AFTER: "<=",
@@ -39,7 +37,7 @@ def page(columns: Sequence[sa.Column[Any]], caller: Caller, query: ExecutionQuer
     asked = [where(query.condition, sqlite=sqlite), *_bounds(query.condition), *_hints(query.condition)]
     if query.before:
         asked.append(_C.execution_id < query.before)
-    selective = any(each.field in _SELECTIVE and _names_one(each) for each in demanded(query.condition))
+    selective = any(map(_is_selective, demanded(query.condition)))
     users = _users(caller)
     if selective or users is None or len(users) > _USERS_LIMIT:
         return _sorted(sa.select(*columns).where(*_visible(caller, users, indexed=not selective), *asked), query.limit)
@@ -139,6 +137,13 @@ def _names_one(asked: Comparison) -> bool:
     return asked.relation is Relation.EQUAL and asked.value != ""
 
 
+def _is_selective(asked: Comparison) -> bool:
+    """Whether it leads to few rows, whatever the tenant, by an index of its own."""
+    if asked.field == "state":
+        return _names_one(asked) and State[str(asked.value)] not in TERMINAL
+    return asked.field in {"task_id", "session_id"} and _names_one(asked)
+
+
 def _bounds(condition: Condition) -> list[_Where]:
     """Times as bounds of the id, in whose order rows are read."""
     found: list[_Where] = []
@@ -165,7 +170,7 @@ def _hints(condition: Condition) -> list[_Where]:
             found.append(_literally(IN_A_SESSION))
         elif asked.field == "state":
             state = State[str(asked.value)]
-            found += [_literally(UNFINISHED)] if state not in TERMINAL else []
+            found += [_unfinished()] if state not in TERMINAL else []
             found += [_literally(FAILED)] if state > State.SUCCEEDED else []
     return found
 
@@ -177,5 +182,12 @@ def _in_task(task_id: str) -> _Where:
     return _C.execution_id.in_(sa.union_all(found, sa.select(sa.literal(task_id, sa.Text()))))
 
 
+def _unfinished() -> _Where:
+    """What runs now, by the index that holds nothing else: seldom more than a few."""
+    running = executions.alias("running")
+    return _C.execution_id.in_(sa.select(running.c.execution_id).where(_literally(UNFINISHED)))
+
+
 def _literally(text: str) -> _Where:
-    return sa.literal_column(f"({text})", sa.Boolean())
+    # Untyped: of a boolean SQLAlchemy would make `text = 1`, which is not what the index says.
+    return sa.literal_column(f"({text})")
