@@ -5,6 +5,7 @@ One JSON object per line; `spans.jsonl` becomes `spans.1.jsonl` when it is full,
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -49,15 +50,24 @@ class SpanFile:
         """Write the spans in one go.
 
         Raises:
-            OSError: the folder cannot be written, the disk is full, ...
+            OSError: the folder cannot be written, the disk is full, ...; it names the file, and nothing was written.
         """
         text = b"".join(orjson.dumps(self._stored(record), option=orjson.OPT_APPEND_NEWLINE) for record in records)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._path.exists() and self._path.stat().st_size + len(text) > self._max_bytes:
             self._path.replace(self._rotated)
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            size = os.fstat(descriptor).st_size
+            try:
+                left = memoryview(text)
+                while left:
+                    left = left[file.write(left) :]
+            except OSError as error:
+                # Half a line would spoil the next one.
+                with suppress(OSError):
+                    os.ftruncate(descriptor, size)
+                raise OSError(error.errno, error.strerror, str(self._path)) from None
 
     def _stored(self, record: SpanRecord) -> StoredSpan:
         (name, trace_id, span_id, parent_id, remote, _, _, kind, start, end, status, message, attributes, events, _,

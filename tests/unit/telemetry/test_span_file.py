@@ -1,8 +1,12 @@
+import resource
 import stat
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from toolwright_server.telemetry.span_file import FILE_NAME, ROTATED_NAME, SpanFile, oldest_kept_ns, read_traces_of
 from toolwright_server.telemetry.spans import SCOPE, SpanRecord
@@ -65,6 +69,29 @@ def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path) -> None:
     line = (tmp_path / FILE_NAME).read_bytes()
     (tmp_path / FILE_NAME).write_bytes(line + line[: len(line) // 2])
     assert len(read_traces_of("exec-1", tmp_path)) == 1
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Generator[None]:
+    """A disk that is full: a write is cut off there, and the next one fails."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_is_told_by_the_files_name_and_spoils_no_line(tmp_path: Path) -> None:
+    file = SpanFile(tmp_path, max_bytes=10**6, resource={})
+    file.append([tool(1, "exec-1")])
+    size = (tmp_path / FILE_NAME).stat().st_size
+    with files_of_at_most(size + 50), pytest.raises(OSError, match=FILE_NAME) as failed:
+        file.append([tool(2, "exec-2")])
+    assert failed.value.filename == str(tmp_path / FILE_NAME)
+    assert (tmp_path / FILE_NAME).stat().st_size == size
+    file.append([tool(3, "exec-3")])
+    assert [span["name"] for span in read_traces_of("exec-3", tmp_path)] == ["span 1", "span 3"]
 
 
 def test_only_the_owner_reads_the_file(tmp_path: Path) -> None:
