@@ -25,6 +25,8 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _SECRET_TEXT = re.compile(r"(?i)(\bbearer\s+)[A-Za-z0-9._~+/=\-]+|(://[^/\s:@]*:)[^/\s@]+(?=@)")
+# Control characters but for line ends and tabs: text from outside could steer the operator's terminal.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
 
 
@@ -104,7 +106,7 @@ def _rendering(as_json: bool) -> list[Processor]:
     renderer = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), timestamp_key="time", exception_formatter=structlog.dev.plain_traceback
     )
-    return [structlog.processors.format_exc_info, mask_secrets, renderer]
+    return [structlog.processors.format_exc_info, mask_secrets, _without_control, renderer]
 
 
 def mask_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -123,6 +125,15 @@ def _masked(name: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_masked("", entry) for entry in cast("list[Any]", value)]
     return value
+
+
+def _without_control(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    return {_plain(key): _plain(value) for key, value in event.items()}
+
+
+def _plain(value: Any) -> Any:
+    # What is no text is written by its repr, which escapes.
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", value) if isinstance(value, str) else value
 
 
 def _add_call(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

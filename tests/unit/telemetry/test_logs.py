@@ -11,6 +11,7 @@ from toolwright_server.telemetry.logs import MASK, configure_logging, mask_secre
 from toolwright_server.telemetry.options import TelemetryConfigError
 
 SECONDS = 30
+HIDDEN = "\N{REPLACEMENT CHARACTER}"
 
 
 def logged(code: str, log_format: str = "json", level: str = "INFO") -> list[str]:
@@ -78,6 +79,17 @@ def test_an_exception_on_a_terminal_shows_its_stack_and_no_local_variables() -> 
     assert "failed" in lines[0]
     assert "ValueError: Bearer [masked]" in lines[-1]
     assert "4111411141114111" not in "".join(lines)
+
+
+def test_what_comes_from_outside_cannot_steer_the_operators_terminal() -> None:
+    lines = logged(
+        "evil = 'a\\x1b[2J\\x9b31m\\rb\\tc'\n"
+        "try:\n    raise ValueError(evil)\nexcept ValueError:\n    log.exception(evil, extra={'who': evil})",
+        log_format="text",
+    )
+    text = "\n".join(lines)
+    assert not set(text) & {"\x1b", "\x9b", "\r"}
+    assert f"ValueError: a{HIDDEN}[2J{HIDDEN}31m{HIDDEN}b\tc" in text
 
 
 def test_warnings_of_python_are_logged_too() -> None:
