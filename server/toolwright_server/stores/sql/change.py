@@ -43,7 +43,7 @@ Work = Callable[[sa.Connection], Sequence[Entry]]
 
 @dataclass(slots=True)
 class Change:
-    """What is kept in one transaction, all or nothing."""
+    """What is kept in one transaction, all or nothing. Once submitted it belongs to the writer."""
 
     # Written as it is when the change is submitted; one that is there already is overwritten.
     execution: Execution | None = None

@@ -100,7 +100,8 @@ class SqlExecutionStore:
         if awaited:
             await self._begun(change)
         else:
-            change.done = lambda _, error: self._added(execution, error)
+            if change.entries:
+                change.done = lambda _, error: self._added(execution, error)
             self._writer.submit_unawaited(change)
         self._live[execution.execution_id] = execution
         return None

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from toolwright_server.stores.sql.change import Change, Done, Refused, Unavailable, Unkept
@@ -110,15 +110,12 @@ class Writer:
         if before is None:
             return item
         self._unawaited -= 1
-        old = before.change
+        old, change = before.change, item.change
         if old.entries or old.statements:
-            item.change = replace(
-                item.change,
-                entries=(*old.entries, *item.change.entries),
-                statements=(*old.statements, *item.change.statements),
-            )
+            change.entries = (*old.entries, *change.entries)
+            change.statements = (*old.statements, *change.statements)
         if old.done is not None:
-            item.change = replace(item.change, done=_both(old.done, item.change.done))
+            change.done = _both(old.done, change.done)
         return item
 
     def _enqueue(self, item: Pending) -> None:
