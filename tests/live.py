@@ -92,7 +92,15 @@ class LiveServer:
 
 @contextlib.contextmanager
 def live_server(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Generator[LiveServer]:
-    """A server with its data in `folder`; killed at the end if it still runs."""
+    """A server with its data in `folder`, that answers; killed at the end if it still runs."""
+    with starting_server(folder, *arguments, env=env) as server:
+        server.wait_ready()
+        yield server
+
+
+@contextlib.contextmanager
+def starting_server(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Generator[LiveServer]:
+    """The same, not waited for."""
     port, http_port = free_port(), free_port()
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "server.log"
@@ -111,10 +119,8 @@ def live_server(folder: Path, *arguments: str, env: Mapping[str, str] | None = N
         process = subprocess.Popen(
             [sys.executable, "-m", "toolwright_server.main", "serve", *arguments], env=environment, stderr=sink
         )
-    server = LiveServer(process, port, http_port, folder / "data", log)
     try:
-        server.wait_ready()
-        yield server
+        yield LiveServer(process, port, http_port, Path(environment["TOOLWRIGHT_DATA_DIR"]), log)
     finally:
         if process.poll() is None:
             process.terminate()
