@@ -33,6 +33,8 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.RUNNING, State.TIMED_OUT, State.CANCELLED, State.REJECTED, State.FAILED}),
     State.RUNNING: frozenset({State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED, State.OUTCOME_UNKNOWN}),
     **{state: frozenset[State]() for state in TERMINAL},
+    # By reconciliation alone, when it is learned whether it happened after all.
+    State.OUTCOME_UNKNOWN: frozenset({State.SUCCEEDED, State.FAILED}),
 }
 
 
