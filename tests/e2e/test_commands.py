@@ -102,6 +102,22 @@ def test_the_version_is_that_of_the_distribution() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"toolwright {version('toolwright-server')}\n", "")
 
 
+@pytest.mark.parametrize("command", ["serve", "check-config"])
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [("file", "file is no folder"), ("file/below", "file is no folder"), ("x" * 300, "File name too long")],
+)
+def test_a_data_directory_that_cannot_be_used_ends_with_78_and_words(
+    tmp_path: Path, command: str, folder: str, why: str
+) -> None:
+    (tmp_path / "file").touch()
+    done = run(command, "--data-dir", str(tmp_path / folder), "--listen", "127.0.0.1:0", TOOLWRIGHT_HTTP_LISTEN="")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.startswith("toolwright: data_dir (TOOLWRIGHT_DATA_DIR) = ")
+    assert why in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_bytes_that_are_no_text_end_with_2_and_words() -> None:
     done = subprocess.run(
         [*COMMAND, "exec", "t", b"name=\xff"], env=environment(), capture_output=True, timeout=SECONDS, check=False

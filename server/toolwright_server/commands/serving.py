@@ -31,6 +31,7 @@ def serve(config: Path | None, given: Mapping[str, Any]) -> int:
     """Serve until drained; the exit code."""
     try:
         settings = load_settings(config, given)
+        _make_folder(settings.data_dir)
         from toolwright_server.app import serve as run  # noqa: PLC0415 (a wrong file is refused before the long import)
 
         return run(settings)
@@ -42,6 +43,7 @@ def check(config: Path | None, given: Mapping[str, Any]) -> int:
     """Print what would run; the exit code."""
     try:
         settings = load_settings(config, given)
+        _check_folder(settings.data_dir)
         found = load(settings.toolkits, settings.tools, settings.toolkit, settings.data_dir, settings.is_loopback)
         Catalog(found.tools)
     except _REFUSALS as error:
@@ -59,6 +61,34 @@ def data_dir(given: Path | None) -> Path:
         return load_settings().data_dir
     except SettingsError:
         return Path(os.environ.get("TOOLWRIGHT_DATA_DIR", ".toolwright"))
+
+
+def _make_folder(folder: Path) -> None:
+    """Raises SettingsError where nothing could be kept."""
+    _check_folder(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(folder, error.strerror) from None
+
+
+def _check_folder(folder: Path) -> None:
+    """The same as far as it can be told without making the folder."""
+    try:
+        nearest = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+        is_folder = nearest.is_dir()
+    except OSError as error:
+        raise _unusable(folder, error.strerror) from None
+    if not is_folder:
+        raise _unusable(folder, f"{nearest} is no folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise _unusable(folder, f"{nearest} cannot be written")
+
+
+def _unusable(folder: Path, why: str | None) -> SettingsError:
+    return SettingsError(
+        f"data_dir (TOOLWRIGHT_DATA_DIR) = {str(folder)!r} cannot be used: {why or 'it cannot be made'}"
+    )
 
 
 def _summary(settings: Settings, found: Loaded) -> list[str]:
