@@ -75,8 +75,9 @@ def tool(
         try:
             signature = Signature(function)
         except (DeclarationError, pydantic.errors.PydanticUserError, NameError, TypeError, ValueError) as error:
-            # The first sentence: pydantic's further ones advise on models of one's own.
-            raise DeclarationError(f"{where}: {str(error).split('. Set ', 1)[0]}") from error
+            # The first sentence: pydantic's further ones advise on models of one's own, and name its website.
+            words = str(error).partition("\n")[0].split(". Set ", 1)[0]
+            raise DeclarationError(f"{where}: {words}") from error
         declared = Tool(
             name=full,
             version=version,

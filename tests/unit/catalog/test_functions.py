@@ -159,6 +159,19 @@ def test_what_has_no_annotation_or_one_that_says_nothing_is_refused() -> None:
     refused(opaque, "Unable to generate pydantic-core schema for <class 'tests.unit.catalog.test_functions.Lock'>")
 
 
+class Awkward:
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: object) -> None:
+        raise pydantic.errors.PydanticUserError("Use another type.", code="typed-dict-version")
+
+
+def test_a_refusal_is_one_line_that_names_no_website() -> None:
+    def search(options: Awkward) -> None: ...
+
+    with pytest.raises(DeclarationError, match=r": Use another type\.$"):
+        tool("a.search")(search)
+
+
 class Lock:
     """A class without any JSON form."""
 
