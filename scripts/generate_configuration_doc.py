@@ -43,11 +43,12 @@ are JSON.
 """
 
 _TAIL = """
-Other variables: `TOOLWRIGHT_ADDRESS` names the server for `toolwright tools` and `toolwright exec`; `OTEL_*` are read
-as OpenTelemetry defines them.
+Other variables: `TOOLWRIGHT_ADDRESS`, `TOOLWRIGHT_API_KEY` and their kin say how commands reach a server, see
+[commands.md](commands.md); `OTEL_*` are read as OpenTelemetry defines them.
 
-An address other than loopback is refused unless `insecure = true`: this release neither authenticates callers nor
-encrypts. `TOOLWRIGHT_DATABASE_URL`, `TOOLWRIGHT_REDIS_URL` and `TOOLWRIGHT_WORKERS` are refused: not in this release.
+An address other than loopback is refused unless callers prove who they are (`auth`) and the connection is encrypted
+(`tls_certificate_file`), or `insecure = true` says that the network around it is trusted: see
+[identity.md](identity.md). `TOOLWRIGHT_DATABASE_URL`, `TOOLWRIGHT_REDIS_URL` and `TOOLWRIGHT_WORKERS` are refused: not in this release.
 """
 
 _UNITS = {"MiB": 1024**2, "KiB": 1024, "GiB": 1024**3}
@@ -75,6 +76,8 @@ def _default(name: str, field: FieldInfo) -> str:
         return f"`{str(default).lower()}`"
     if name.endswith("_bytes"):
         return _bytes(default)
+    if isinstance(default, tuple) and default:
+        return f"`{','.join(cast('tuple[str, ...]', default))}`"
     return f"`{default}`" if default not in ("", (), {}) else "empty"
 
 

@@ -16,6 +16,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from toolwright_server.settings.address import Address
+from toolwright_server.settings.trust import trusted
 
 PREFIX = "TOOLWRIGHT_"
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
@@ -40,6 +41,11 @@ _Count = Annotated[int, Field(ge=1)]
 _Optional = Annotated[int, Field(ge=0)]
 _Bytes = Annotated[int, Field(ge=1)]
 _Names = Annotated[tuple[str, ...], NoDecode]
+# No HMAC: nobody but the issuer can then sign. And no `none`.
+_Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"
+]
+_Algorithms = Annotated[tuple[_Algorithm, ...], NoDecode]
 
 
 def _default_workers() -> int:
@@ -63,7 +69,44 @@ class Settings(BaseSettings):
     )
     insecure: bool = Field(
         default=False,
-        description="Allow an address other than loopback, although nothing authenticates callers or encrypts.",
+        description="Allow an address other than loopback, although callers prove nothing or nothing is encrypted.",
+    )
+    reflection: bool = Field(default=True, description="Whether the server describes its services to anybody who asks.")
+    auth: _Names = Field(
+        ("none",), description="How callers prove who they are: none, api-key, jwt, or api-key,jwt. See identity.md."
+    )
+    pepper_file: str = Field(
+        "", description="Secret without which no API key opens; made at the first start. Empty: pepper in data_dir."
+    )
+    jwt_issuer: str = Field("", description="Tokens: the issuer (iss) whose are believed.")
+    jwt_audience: str = Field("", description="Tokens: the audience (aud) that they must name.")
+    jwt_jwks: str = Field("", description="Tokens: the issuer's public keys (JWKS), an https URL or a file.")
+    jwt_jwks_refresh_seconds: _Seconds = Field(300, description="Tokens: how often a URL's keys are read again.")
+    jwt_algorithms: _Algorithms = Field(
+        ("RS256", "PS256", "ES256", "EdDSA", "Ed25519"), description="Tokens: the algorithms that may sign them."
+    )
+    jwt_leeway_seconds: _Pause = Field(30, le=600, description="Tokens: how far clocks may differ.")
+    jwt_tenant_claim: str = Field("", description="Tokens: claim with the tenant. Empty: everybody is in `default`.")
+    jwt_principal_claim: str = Field("sub", description="Tokens: claim that says whose request ids they share.")
+    jwt_user_claim: str = Field("sub", description="Tokens: claim with the user.")
+    jwt_role_claim: str = Field(
+        "", description="Tokens: claim among whose words agent, operator or admin is. Empty: everybody is an agent."
+    )
+    jwt_scopes_claim: str = Field(
+        "", description="Tokens: claim with the tools that may be called, as crm.*. Empty: all may be called."
+    )
+    jwt_acts_for_claim: str = Field("", description="Tokens: claim with further users that calls may name.")
+    tls_certificate_file: str = Field(
+        "", description="The server's certificate and its chain (PEM); read again when changed. Empty: no encryption."
+    )
+    tls_key_file: str = Field("", description="The certificate's private key (PEM).")
+    tls_client_certificates: Literal["none", "accept", "require"] = Field(
+        "none",
+        description="Whether callers show certificates: none, accept (on tls_client_listen) or require.",
+    )
+    tls_client_ca_file: str = Field("", description="The authorities that sign callers' certificates (PEM).")
+    tls_client_listen: str = Field(
+        "", description="With accept: a second address, for callers that show a certificate: host:port or unix:/path."
     )
     toolkits: _Names = Field((), description="Toolkits to load, separated by commas. Empty: all that are installed.")
     tools: _Names = Field((), description="Modules or .py files with tools to load as well, separated by commas.")
@@ -151,7 +194,7 @@ class Settings(BaseSettings):
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
-    @pydantic.field_validator("toolkits", "tools", "process_environment", mode="before")
+    @pydantic.field_validator("toolkits", "tools", "process_environment", "auth", "jwt_algorithms", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -190,6 +233,18 @@ class Settings(BaseSettings):
         Address.parse(value)
         return value
 
+    @pydantic.field_validator("tls_client_listen")
+    @classmethod
+    def _check_client_listen(cls, value: str) -> str:
+        if value:
+            Address.parse(value)
+        return value
+
+    @pydantic.field_validator("pepper_file", "tls_certificate_file", "tls_key_file", "tls_client_ca_file")
+    @classmethod
+    def _expand_file(cls, value: str) -> str:
+        return str(Path(value).expanduser()) if value else ""
+
     @pydantic.field_validator("http_listen")
     @classmethod
     def _check_http_listen(cls, value: str) -> str:
@@ -199,14 +254,8 @@ class Settings(BaseSettings):
 
     @pydantic.model_validator(mode="after")
     def _check_together(self) -> Self:
-        for name in ("listen", "http_listen"):
-            value = getattr(self, name)
-            if value and not self.insecure and not Address.parse(value).is_loopback:
-                raise ValueError(
-                    f"{name} = {value!r} can be reached from other machines, and this release neither authenticates "
-                    "callers nor encrypts: use 127.0.0.1, ::1 or unix:/path, or set insecure = true if the network "
-                    "around it is trusted"
-                )
+        for sentence in trusted(self):
+            raise ValueError(sentence)
         for name in ("arguments_limit_bytes", "result_limit_bytes"):
             if getattr(self, name) >= self.message_limit_bytes:
                 raise ValueError(
@@ -219,3 +268,8 @@ class Settings(BaseSettings):
     def is_loopback(self) -> bool:
         """Whether gRPC can only be reached from this machine."""
         return Address.parse(self.listen).is_loopback
+
+    @property
+    def pepper_path(self) -> Path:
+        """Where the pepper of API keys is."""
+        return Path(self.pepper_file) if self.pepper_file else self.data_dir / "pepper"

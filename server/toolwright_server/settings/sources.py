@@ -20,8 +20,24 @@ from toolwright_server.errors import SettingsError
 from toolwright_server.settings.model import PREFIX, Settings
 
 _CONFIG = PREFIX + "CONFIG"
-# Variables that are no settings of the server: where its file is, and where the commands find a server.
-_OTHER_VARIABLES = (_CONFIG, PREFIX + "ADDRESS")
+# Variables that are no settings of the server: where its file is, and how the commands reach a server.
+_OTHER_VARIABLES = (
+    _CONFIG,
+    *(
+        PREFIX + name
+        for name in (
+            "ADDRESS",
+            "API_KEY",
+            "API_KEY_FILE",
+            "TOKEN",
+            "TOKEN_FILE",
+            "TLS",
+            "TLS_CA_FILE",
+            "CLIENT_CERTIFICATE_FILE",
+            "CLIENT_KEY_FILE",
+        )
+    ),
+)
 _NOT_YET = ("database_url", "redis_url", "workers")
 
 Table = dict[str, Any]
