@@ -22,6 +22,7 @@ class Owned:
 def own(path: Path) -> Owned:
     """Take the database file at `path` for this process. Raises SettingsError when another one has it."""
     lock = path.with_name(path.name + ".lock")
+    lock.touch(mode=0o600)
     file = lock.open("a+")
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -80,7 +80,7 @@ class Writer:
             self._fail([item], Unavailable("too many changes wait for the database"))
             return
         execution = change.execution
-        if execution is not None and not execution.ended:
+        if execution is not None and not execution.ended and change.work is None:
             self._lingering[execution.execution_id] = item
             self._unawaited += 1
         else:
