@@ -16,6 +16,7 @@ from toolwright_server.rpc.gate import Gate
 from toolwright_server.rpc.handlers import Pipeline, generic_handler, method_names
 from toolwright_server.rpc.health import Health
 from toolwright_server.rpc.observe import Observer, Unobserved
+from toolwright_server.rpc.tls import Certificates, TlsFiles
 from toolwright_server.settings import Address, Settings
 
 _MIB = 1024**2
@@ -29,6 +30,8 @@ class RpcOptions:
     The server tolerates pings that are at least `ping_interval_minimum_seconds` apart, with and without calls (below
     the 10 s that load balancers and clients use, as pings travel unevenly), and itself asks a connection that has been
     silent for `keepalive_seconds` whether it lives. `connection_age_seconds` None: connections live without a limit.
+    `tls` None: nothing is encrypted. Callers of `listen` must show a certificate with `client_certificates_required`,
+    those of `client_listen`, a second address, in any case.
     """
 
     listen: str = "127.0.0.1:50051"
@@ -40,6 +43,10 @@ class RpcOptions:
     keepalive_timeout_seconds: float = 20.0
     connection_age_seconds: float | None = None
     connection_age_grace_seconds: float = 30.0
+    reflection: bool = True
+    tls: TlsFiles | None = None
+    client_certificates_required: bool = False
+    client_listen: str = ""
 
     @classmethod
     def of(cls, settings: Settings) -> "RpcOptions":
@@ -49,6 +56,10 @@ class RpcOptions:
             concurrent_calls_limit=settings.concurrent_calls_limit,
             message_limit_bytes=settings.message_limit_bytes,
             metadata_limit_bytes=settings.metadata_limit_bytes,
+            reflection=settings.reflection,
+            tls=_tls(settings),
+            client_certificates_required=settings.tls_client_certificates == "require",
+            client_listen=settings.tls_client_listen,
         )
 
 
@@ -59,6 +70,8 @@ class RpcServer:
         self.options = options
         self.health = Health()
         self.gate = Gate(options.concurrent_calls_limit)
+        # Where callers show certificates, as it was bound; empty when there is no second address.
+        self.client_address = ""
         self._observer = observer
         self._services: list[str] = []
         self._methods: list[str] = []
@@ -78,13 +91,17 @@ class RpcServer:
         """
         self._observer.declare(self._methods)
         services = [*self._services, health.SERVICE.full_name]
-        self.health.declare([*services, *reflection.SERVICES])
+        self.health.declare([*services, *(reflection.SERVICES if self.options.reflection else ())])
         self.health.attach(asyncio.get_running_loop())
         # Neither counts, nor is seen, nor is refused in a drain.
         exempt = Pipeline(Unobserved(), Gate(_UNLIMITED), self.options.message_limit_bytes)
         self._server.add_generic_rpc_handlers((generic_handler(health.SERVICE, self.health, exempt),))
-        self._server.add_generic_rpc_handlers(reflection.reflection_handlers(services))
-        bound = self._bind(Address.parse(self.options.listen))
+        if self.options.reflection:
+            self._server.add_generic_rpc_handlers(reflection.reflection_handlers(services))
+        certificates = None if self.options.tls is None else Certificates(self.options.tls)
+        bound = self._bind(self.options.listen, certificates, self.options.client_certificates_required)
+        if self.options.client_listen:
+            self.client_address = self._bind(self.options.client_listen, certificates, require_client=True)
         await self._server.start()
         return bound
 
@@ -92,14 +109,24 @@ class RpcServer:
         """Stop listening at once, and cut off the calls that are left after `grace_seconds`."""
         await self._server.stop(grace_seconds)
 
-    def _bind(self, address: Address) -> str:
-        listen = self.options.listen
+    def _bind(self, listen: str, certificates: Certificates | None, require_client: bool) -> str:
+        address = Address.parse(listen)
         _check_free(address, listen)
         try:
-            port = self._server.add_insecure_port(listen)
+            if certificates is None:
+                port = self._server.add_insecure_port(listen)
+            else:
+                port = self._server.add_secure_port(listen, certificates.credentials(require_client=require_client))
         except RuntimeError as error:
             raise _unusable(listen, "gRPC cannot listen on it") from error
         return listen if address.path else f"{listen.rpartition(':')[0]}:{port}"
+
+
+def _tls(settings: Settings) -> TlsFiles | None:
+    if not settings.tls_certificate_file:
+        return None
+    authorities = Path(settings.tls_client_ca_file) if settings.tls_client_ca_file else None
+    return TlsFiles(Path(settings.tls_certificate_file), Path(settings.tls_key_file), authorities)
 
 
 def _channel_arguments(options: RpcOptions) -> list[tuple[str, int]]:
