@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -152,6 +153,10 @@ def test_a_server_that_dies_in_the_middle_of_a_call_leaves_the_outcome_open(tmp_
         server.process.kill()
         assert process.wait(SECONDS) == 9
         assert "The connection was lost during the call" in process.stderr.read()
+
+
+def test_what_a_server_keeps_is_for_its_owner_only(server: LiveServer) -> None:
+    assert stat.S_IMODE(server.data_dir.stat().st_mode) == 0o700
 
 
 def test_a_second_server_on_the_same_port_is_refused_with_a_sentence(server: LiveServer, tmp_path: Path) -> None:

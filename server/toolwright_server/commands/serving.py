@@ -64,10 +64,10 @@ def data_dir(given: Path | None) -> Path:
 
 
 def _make_folder(folder: Path) -> None:
-    """Raises SettingsError where nothing could be kept."""
+    """For its owner only: what tools keep is nobody else's. Raises SettingsError where nothing could be kept."""
     _check_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable(folder, error.strerror) from None
 
