@@ -46,26 +46,25 @@ class SignerKeys:
     def __init__(
         self,
         read: Read,
-        on_change: Callable[[], None],
         *,
         refresh_seconds: float,
         cooldown_seconds: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.refresh_seconds = refresh_seconds
+        self.on_change: Callable[[], None] = _nothing
         self._read = read
-        self._on_change = on_change
+        self._refresh_seconds = refresh_seconds
         self._cooldown = cooldown_seconds
         self._clock = clock
         self._content = b""
         self._keys: Mapping[str | None, SignerKey] = {}
         self._read_time: float | None = None
         self._tried = float("-inf")
-        self._reading = asyncio.Lock()
+        self._reading: asyncio.Task[bool] | None = None
 
     async def key(self, key_id: str | None) -> SignerKey | None:
         found = self._keys.get(key_id) if self._fresh else None
-        if found is None and self._clock() - self._tried >= self._cooldown:
+        if found is None and (self._reading is not None or self._clock() - self._tried >= self._cooldown):
             await self.refresh()
             found = self._keys.get(key_id)
         if not self._fresh:
@@ -78,28 +77,45 @@ class SignerKeys:
         return found
 
     async def refresh(self) -> bool:
-        """Read the keys; whether that worked. Keeps the old ones when it did not."""
-        asked = self._clock()
-        async with self._reading:
-            if self._tried > asked:
-                return self._read_time == self._tried
-            self._tried = self._clock()
-            try:
-                content = await self._read()
-                keys = self._keys if content == self._content else parsed(content)
-            except Unreadable as error:
-                _logger.warning("the keys of the tokens' issuer cannot be read: %s", error)
-                return False
-            changed, self._content = content != self._content, content
-            self._keys, self._read_time = keys, self._tried
-        if changed:
-            _logger.info("tokens may be signed by %d keys", len({id(key) for key in keys.values()}))
-            self._on_change()
+        """Read the keys, or wait for who reads them already; whether that worked. If not, the old ones stay."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._refreshed())
+        # Whoever waits may leave: others wait as well.
+        return await asyncio.shield(self._reading)
+
+    async def _refreshed(self) -> bool:
+        self._tried = self._clock()
+        try:
+            content = await self._read()
+            if content != self._content:
+                self._keys, self._content = parsed(content), content
+                _logger.info("tokens may be signed by %d keys", len({id(key) for key in self._keys.values()}))
+                self.on_change()
+            self._read_time = self._clock()
+        except Unreadable as error:
+            _logger.warning("the keys of the tokens' issuer cannot be read: %s", error)
+            return False
+        finally:
+            self._reading = None
         return True
+
+    async def watch(self) -> None:
+        """Read them again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(self._refresh_seconds)
+            try:
+                await self.refresh()
+            except Exception:
+                # A defect here must not make old keys good for ever.
+                _logger.exception("the keys of the tokens' issuer could not be read")
 
     @property
     def _fresh(self) -> bool:
         return self._read_time is not None and self._clock() - self._read_time < _STALE_SECONDS
+
+
+def _nothing() -> None:
+    """Nobody wants to hear of changes."""
 
 
 def file_reader(path: Path) -> Read:
