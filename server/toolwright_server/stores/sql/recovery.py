@@ -9,11 +9,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from toolwright_server.errors import Reason, ToolwrightError
 from toolwright_server.execution.leases import Lease
 from toolwright_server.execution.model import TERMINAL, Execution, State
 from toolwright_server.execution.verdict import Judge, entry
 from toolwright_server.stores.sql import rows
-from toolwright_server.stores.sql.change import Change, Entry, Unkept, Work
+from toolwright_server.stores.sql.change import Change, Entry, Refused, Unkept, Work
 from toolwright_server.stores.sql.engine import Database
 from toolwright_server.stores.sql.faults import unavailable
 from toolwright_server.stores.sql.tables import UNFINISHED, executions, request_ids, servers
@@ -88,18 +89,20 @@ class SqlRecovery:
         )
         return [rows.execution(row) for row in await self._read(query)]
 
-    async def restore(self, execution: Execution, entries: Sequence[Entry], *, frees: bool) -> bool:
-        """Keep an outcome that was written down elsewhere, unless the row says more: another outcome that is known."""
-        kept: list[bool] = []
+    async def restore(self, execution: Execution, entries: Sequence[Entry], frees: bool) -> State | None:
+        """Keep an outcome that was written down elsewhere, unless the row has one that is known: the state of the row
+        as it was found, None when there was none.
+        """
+        found: list[State | None] = []
 
         def work(connection: sa.Connection) -> Sequence[Entry]:
             query = sa.select(_C.state).where(_C.execution_id == execution.execution_id).with_for_update()
-            state = connection.scalar(query)
-            kept.append(state is None or state not in _KNOWN)
-            if not kept[-1]:
+            number = connection.scalar(query)
+            found.append(None if number is None else State(number))
+            if number in _KNOWN:
                 return ()
             values = dict(zip(_NUMBERS, rows.values(execution), strict=True)) | {"labels": execution.labels or None}
-            if state is None:
+            if number is None:
                 connection.execute(sa.insert(executions), values)
             else:
                 _update(connection, execution.execution_id, {name: values[name] for name in rows.MUTABLE})
@@ -108,7 +111,7 @@ class SqlRecovery:
             return entries
 
         await self._transact(work)
-        return kept[-1]
+        return found[-1]
 
     def _judged(self, connection: sa.Connection, execution: Execution, judge: Judge) -> Sequence[Entry]:
         verdict = judge(execution)
@@ -123,6 +126,8 @@ class SqlRecovery:
     async def _transact(self, work: Work) -> None:
         try:
             await self._writer.submit(Change(work=work))
+        except Refused as error:
+            raise ToolwrightError(Reason.INTERNAL, f"the database refuses a decision: {error}") from error
         except Unkept as error:
             raise unavailable(error) from error
 
