@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from toolwright_server.settings.address import Address
@@ -35,11 +35,20 @@ CATEGORY_TIMEOUTS_SECONDS: Mapping[str, float] = {
     "diagnostics": 30.0,
 }
 
+
+def _at_least_a_day(days: float) -> float:
+    if days != 0 and days < 1:
+        raise ValueError("must be at least 1, or 0")
+    return days
+
+
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Pause = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=1)]
 _Optional = Annotated[int, Field(ge=0)]
 _Bytes = Annotated[int, Field(ge=1)]
+# A repeated request id gets the first answer for a day: nothing goes before.
+_Days = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_at_least_a_day)]
 _Names = Annotated[tuple[str, ...], NoDecode]
 # No HMAC: nobody but the issuer can then sign. And no `none`.
 _Algorithm = Literal[
@@ -157,6 +166,16 @@ class Settings(BaseSettings):
     executions_kept_count: _Count = Field(10_000, description="Ended executions that are kept.")
     executions_kept_bytes: _Bytes = Field(256 * _MIB, description="Memory that ended executions may take.")
     executions_kept_seconds: _Seconds = Field(86_400, description="How long an ended execution is kept.")
+    retention_executions_days: _Days = Field(
+        90, description="Executions that ended longer ago are erased from the database. 0: never."
+    )
+    retention_payloads_days: _Days = Field(
+        30, description="Their arguments and results are erased after so long, the rest stays. 0: with the execution."
+    )
+    retention_audit_days: _Days = Field(
+        365, description="Audit entries that are older are erased; the trail stays verifiable. 0: never."
+    )
+    retention_interval_seconds: _Seconds = Field(3_600, description="How often all this is looked after.")
 
     concurrent_calls_limit: _Count = Field(1000, description="Calls in flight; more are refused.")
     metadata_limit_bytes: _Bytes = Field(16 * _KIB, description="Metadata of one call.")
