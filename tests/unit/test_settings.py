@@ -95,7 +95,7 @@ def test_settings_cannot_be_changed() -> None:
         ("TOOLWRIGHT_THREAD_WORKERS", "many", r"\(TOOLWRIGHT_THREAD_WORKERS\): .*valid integer.*, not 'many'"),
         ("TOOLWRIGHT_DEFAULT_TIMEOUT_SECONDS", "inf", "default_timeout_seconds .* finite number"),
         ("TOOLWRIGHT_DEFAULT_TIMEOUT_SECONDS", "-1", "greater than 0, not '-1'"),
-        ("TOOLWRIGHT_RETENTION_PAYLOADS_DAYS", "0.5", "retention_payloads_days .* must be at least 1, or 0, not '0.5'"),
+        ("TOOLWRIGHT_RETENTION_PAYLOADS_DAYS", "0.5", "retention_payloads_days .* must be at least 1, or 0"),
         ("TOOLWRIGHT_RETENTION_AUDIT_DAYS", "-1", "must be at least 1, or 0"),
         ("TOOLWRIGHT_LOG_FORMAT", "xml", "log_format .* 'auto', 'json' or 'text', not 'xml'"),
         ("TOOLWRIGHT_LISTEN", "50051", "'50051' is no address: write host:port"),
