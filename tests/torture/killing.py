@@ -1,0 +1,171 @@
+"""Load on servers that are killed meanwhile, as callers see it: what they asked, what they were told, how they repeat.
+
+A caller that lost its connection asks again under the same request id, of whichever server answers, until it knows.
+"""
+
+import asyncio
+import itertools
+import json
+import random
+from collections import Counter as Tally
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import grpc
+
+from tests.live import execute_request
+from tests.refused import unpacked
+from toolwright.v1 import common_pb2, tool_execution_pb2_grpc
+
+CALLERS = 24
+CALL_SECONDS = 30.0
+# Weights of the tools: most calls are those for which something may go wrong.
+TOOLS = {"acting.act": 4, "acting.act_known": 4, "acting.put": 1, "acting.read": 2}
+UNPROTECTED, REPEATED = 0.1, 0.05
+# The longest pause before the side effect, and after it: what a kill can fall into.
+PAUSE_SECONDS = 0.03
+CHANNEL = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One answer. `code` is gRPC's name; of an answer in OK there is the outcome too."""
+
+    code: str
+    reason: str = ""
+    execution_id: str = ""
+    state: int = 0
+    value: str = ""
+
+
+@dataclass(slots=True)
+class Asked:
+    """One call that somebody wants made once. Without `request_id` it is never repeated."""
+
+    key: str
+    tool: str
+    before: float
+    after: float
+    request_id: str
+    told: list[Told] = field(default_factory=list[Told])
+    lost: int = 0
+
+    @property
+    def answers(self) -> list[Told]:
+        return [told for told in self.told if told.code == "OK"]
+
+    def request(self) -> Any:
+        arguments = {"key": self.key, "before": self.before, "after": self.after}
+        return execute_request(self.tool, arguments, request_id=self.request_id)
+
+
+class Stubs:
+    """One for each server."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._channels = [grpc.aio.insecure_channel(address, options=CHANNEL) for address in addresses]
+        self.all: list[Any] = [tool_execution_pb2_grpc.ToolExecutionStub(channel) for channel in self._channels]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for channel in self._channels:
+            await channel.close()
+
+
+class Load:
+    """All calls of a test, over as many lives of its servers as it has. `unanswered` waits for the next one."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.asked: list[Asked] = []
+        self.unanswered: list[Asked] = []
+        self.repeats = 0
+        self._numbers = itertools.count()
+
+    def life(self, addresses: Sequence[str], *, moment: float, kill: Callable[[], None], after: float = 0) -> None:
+        """Load the servers; `kill` one after `moment` seconds, and end `after` seconds after that."""
+        asyncio.run(self._life(addresses, moment, kill, after))
+
+    def finish(self, addresses: Sequence[str]) -> None:
+        """Ask again for whatever nobody has been told about; no server dies meanwhile."""
+        asyncio.run(self._finish(addresses))
+
+    def told(self) -> Tally[str]:
+        """How often which answer was given."""
+        return Tally(told.reason or told.code for asked in self.asked for told in asked.told)
+
+    async def _life(self, addresses: Sequence[str], moment: float, kill: Callable[[], None], after: float) -> None:
+        ending = asyncio.Event()
+        async with Stubs(addresses) as stubs:
+            callers = [asyncio.create_task(self._caller(stubs, number, ending)) for number in range(CALLERS)]
+            await asyncio.sleep(moment)
+            kill()
+            await asyncio.sleep(after)
+            ending.set()
+            await asyncio.gather(*callers)
+
+    async def _finish(self, addresses: Sequence[str]) -> None:
+        async with Stubs(addresses) as stubs:
+            left, self.unanswered = self.unanswered, []
+            await asyncio.gather(*(self._ask(asked, stubs, number) for number, asked in enumerate(left)))
+
+    async def _caller(self, stubs: Stubs, number: int, ending: asyncio.Event) -> None:
+        home = number
+        while not ending.is_set():
+            if not await self._ask(self._next(), stubs, home):
+                home += 1
+                if len(stubs.all) == 1:
+                    return
+
+    def _next(self) -> Asked:
+        if self.unanswered:
+            return self.unanswered.pop()
+        if self.asked and self.chance.random() < REPEATED:
+            again = self.chance.choice(self.asked[-200:])
+            if again.request_id and again.told and again not in self.unanswered:
+                self.repeats += 1
+                return again
+        key = f"key-{next(self._numbers)}"
+        chance = self.chance
+        tool = chance.choices(list(TOOLS), weights=list(TOOLS.values()))[0]
+        before, after = (round(chance.random() * PAUSE_SECONDS, 4) for _ in range(2))
+        asked = Asked(key, tool, before, after, "" if chance.random() < UNPROTECTED else key)
+        self.asked.append(asked)
+        return asked
+
+    async def _ask(self, asked: Asked, stubs: Stubs, home: int) -> bool:
+        """Whether the server answered at all."""
+        told = await _call(stubs.all[home % len(stubs.all)], asked)
+        if told.code == "UNAVAILABLE":
+            asked.lost += 1
+            if asked.request_id:
+                self.unanswered.append(asked)
+            return bool(told.reason)
+        asked.told.append(told)
+        return True
+
+
+async def _call(stub: Any, asked: Asked) -> Told:
+    try:
+        answer = await stub.Execute(asked.request(), timeout=CALL_SECONDS)
+    except grpc.aio.AioRpcError as error:
+        refused = unpacked(error)
+        return Told(refused.code, refused.reason, refused.metadata.get("execution_id", ""))
+    return told_by(answer.execution)
+
+
+def told_by(row: common_pb2.Execution) -> Told:
+    """What an execution says."""
+    return Told("OK", row.error.reason, row.execution_id, row.state, row.result.value_json)
+
+
+def figures(load: Load, lives: int, effects: int) -> str:
+    """What happened, in one line."""
+    lost = sum(asked.lost for asked in load.asked)
+    return json.dumps(
+        {"lives": lives, "calls": len(load.asked), "lost": lost, "repeats": load.repeats, "effects": effects}
+        | {"told": dict(load.told())}
+    )

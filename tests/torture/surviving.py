@@ -1,0 +1,149 @@
+"""Compares what callers were told with the history and with the side effects that were counted elsewhere.
+
+Each thing that is wrong is one line of text; a test asserts that there are none.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.counter import Effect
+from tests.torture.killing import Asked, Stubs
+from toolwright.v1 import common_pb2, tool_execution_pb2
+
+PAGE = 1000
+ENDED = range(common_pb2.STATE_SUCCEEDED, common_pb2.STATE_UNDONE + 1)
+ACTS = frozenset({"acting.act", "acting.act_known"})
+AT_ONCE = 32
+
+Row = common_pb2.Execution
+
+
+@dataclass(frozen=True, slots=True)
+class Survived:
+    """All there is to know afterwards. `values` are the results of the executions that callers were told of."""
+
+    asked: Sequence[Asked]
+    rows: Mapping[str, Row]
+    values: Mapping[str, str]
+    effects: Sequence[Effect]
+
+    def wrong(self) -> list[str]:
+        """What must not be, a line each."""
+        return [
+            *self._wrong_answers(),
+            *self._doubted_wrongly(),
+            *self._wrong_effects(),
+            *self._wrong_rows(),
+        ]
+
+    def _wrong_answers(self) -> Iterator[str]:
+        """Every answered call is in the history as it was answered, and one request has one answer."""
+        for asked in self.asked:
+            for told in asked.answers:
+                row = self.rows.get(told.execution_id)
+                if row is None:
+                    yield f"{asked.key}: answered by {told.execution_id}, which is not in the history"
+                elif (row.state, row.request_id, row.tool) != (told.state, asked.request_id, asked.tool):
+                    yield f"{asked.key}: told {told}, but the history says {row}"
+                elif self.values[told.execution_id] != told.value:
+                    yield f"{asked.key}: told {told.value}, the history says {self.values[told.execution_id]}"
+            ended_well = {told for told in asked.answers if told.state == common_pb2.STATE_SUCCEEDED}
+            if asked.tool in ACTS and len(ended_well) > 1:
+                yield f"{asked.key}: one request, several answers: {ended_well}"
+
+    def _doubted_wrongly(self) -> Iterator[str]:
+        """Who was told that nobody knows was told so of an execution of which nobody knows."""
+        for asked in self.asked:
+            for told in asked.told:
+                row = self.rows.get(told.execution_id)
+                if told.code == "ABORTED":
+                    if row is None or row.state != common_pb2.STATE_OUTCOME_UNKNOWN:
+                        yield f"{asked.key}: told {told}, but the history says {row}"
+                elif told.code != "OK":
+                    yield f"{asked.key}: {told} is no answer that a kill explains"
+            if asked.request_id and not asked.told:
+                yield f"{asked.key}: never answered"
+
+    def _wrong_effects(self) -> Iterator[str]:
+        """None without its intent in the record at that moment, none twice for one request."""
+        by_key: dict[str, list[Effect]] = defaultdict(list)
+        for effect in self.effects:
+            by_key[effect.key].append(effect)
+            row = self.rows.get(effect.execution_id)
+            if not effect.intended:
+                yield f"{effect}: its intent was not in the record"
+            if row is None or row.tool not in ACTS:
+                yield f"{effect}: the history has {row}"
+        for key, effects in by_key.items():
+            if len(effects) > 1:
+                yield f"{key}: done {len(effects)} times: {effects}"
+
+    def _wrong_rows(self) -> Iterator[str]:
+        """Nothing is left unfinished, and what the history says of a side effect is what happened."""
+        done = {effect.execution_id for effect in self.effects}
+        for row in self.rows.values():
+            if row.state not in ENDED:
+                yield f"{row.execution_id}: nobody settled it, it is {common_pb2.State.Name(row.state)}"
+            elif row.tool in ACTS and not self._is_right(row, happened=row.execution_id in done):
+                yield f"{row.execution_id}: happened: {row.execution_id in done}, but the history says {row}"
+
+    @staticmethod
+    def _is_right(row: Row, *, happened: bool) -> bool:
+        if row.state == common_pb2.STATE_OUTCOME_UNKNOWN:
+            # Where it can be looked up, it was.
+            return row.tool == "acting.act"
+        if row.state == common_pb2.STATE_SUCCEEDED:
+            return happened
+        return not happened and row.error.metadata["outcome"] == "not_started"
+
+    def unfinished(self) -> int:
+        """How many executions have not ended."""
+        return sum(row.state not in ENDED for row in self.rows.values())
+
+    def unknown(self) -> int:
+        """How many executions ended in doubt."""
+        return sum(row.state == common_pb2.STATE_OUTCOME_UNKNOWN for row in self.rows.values())
+
+    def settled_by_look_up(self) -> int:
+        """How many unanswered executions a look-up found not to have happened."""
+        return sum(row.state == common_pb2.STATE_FAILED and row.tool in ACTS for row in self.rows.values())
+
+
+def survived(address: str, asked: Sequence[Asked], effects: Sequence[Effect]) -> Survived:
+    """Reads the history through the rpcs, as anybody would."""
+    return asyncio.run(_survived(address, asked, effects))
+
+
+async def _survived(address: str, asked: Sequence[Asked], effects: Sequence[Effect]) -> Survived:
+    async with Stubs([address]) as stubs:
+        stub = stubs.all[0]
+        rows = {row.execution_id: row async for row in _history(stub)}
+        told = {told.execution_id for one in asked for told in one.answers if told.execution_id in rows}
+        return Survived(asked, rows, dict(await _values(stub, told)), effects)
+
+
+async def _history(stub: Any) -> AsyncIterator[Row]:
+    token = ""
+    while True:
+        request = tool_execution_pb2.ListExecutionsRequest(page_size=PAGE, page_token=token)
+        page = await stub.ListExecutions(request, timeout=30)
+        for row in page.executions:
+            yield row
+        token = page.next_page_token
+        if not token:
+            return
+
+
+async def _values(stub: Any, ids: set[str]) -> list[tuple[str, str]]:
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def value(execution_id: str) -> tuple[str, str]:
+        request = tool_execution_pb2.GetExecutionRequest(execution_id=execution_id, value_json=True)
+        async with gate:
+            answer = await stub.GetExecution(request, timeout=30)
+        return execution_id, answer.execution.result.value_json
+
+    return list(await asyncio.gather(*map(value, ids)))
