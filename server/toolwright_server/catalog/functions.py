@@ -75,9 +75,7 @@ def tool(
         try:
             signature = Signature(function)
         except (DeclarationError, pydantic.errors.PydanticUserError, NameError, TypeError, ValueError) as error:
-            # The first sentence: pydantic's further ones advise on models of one's own, and name its website.
-            words = str(error).partition("\n")[0].split(". Set ", 1)[0]
-            raise DeclarationError(f"{where}: {words}") from error
+            raise DeclarationError(f"{where}: {_first_sentence(error)}") from error
         declared = Tool(
             name=full,
             version=version,
@@ -138,6 +136,11 @@ def _record(asked: str, where: str) -> Record:
         return Record(asked)
     except ValueError:
         raise DeclarationError(f'{where}: record is "awaited" or "lazy", not {asked!r}') from None
+
+
+def _first_sentence(error: Exception) -> str:
+    """Pydantic's further ones advise on models of one's own, and name its website."""
+    return str(error).partition("\n")[0].split(". Set ", 1)[0]
 
 
 def _runs(function: Callable[..., Any], asked: Runs | None, where: str) -> Runs:
