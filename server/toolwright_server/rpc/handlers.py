@@ -48,9 +48,9 @@ def generic_handler(
 ) -> grpc.GenericRpcHandler:
     """The handler of every rpc that `service` describes.
 
-    `servicer` has one method per rpc: `async def Name(request, call) -> response`, or for a response stream
-    `async def Name(request, call, write) -> None`. Streams named in `ends_at_drain` only watch: they are told to end
-    when the server shuts down. Raises SettingsError if servicer and description do not fit.
+    `servicer` has one method per rpc: `async def Name(request, call) -> response`, which may be encoded already, or for
+    a response stream `async def Name(request, call, write) -> None`. Streams named in `ends_at_drain` only watch: they
+    are told to end when the server shuts down. Raises SettingsError if servicer and description do not fit.
     """
     unknown = set(ends_at_drain) - {method.name for method in service.methods if method.server_streaming}
     if unknown:
@@ -107,7 +107,7 @@ class _Rpc:
                     answer = await self._serve(self._read(data), call)
                 finally:
                     self._gate.leave()
-                sent: bytes = answer.SerializeToString()
+                sent: bytes = answer if isinstance(answer, bytes) else answer.SerializeToString()
                 if len(sent) <= self._limit:
                     if call.trailers:
                         context.set_trailing_metadata(tuple(call.trailers))

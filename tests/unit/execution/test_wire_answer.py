@@ -1,0 +1,53 @@
+"""An answer that is put together from parts is the message that it stands for."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toolwright.v1 import tool_execution_pb2 as pb
+from toolwright_server.errors import Failure, Reason
+from toolwright_server.execution import wire
+from toolwright_server.execution.deadline import DeadlineSource
+from toolwright_server.execution.model import State, Stopped
+from toolwright_server.identity import Caller
+
+from .corridor import row
+
+TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=130)
+SECONDS = st.floats(0, 4e9)
+LENGTHS = st.sampled_from([0, 1, 5, 113, 127, 128, 16_369, 16_370, 16_383, 16_384, 70_000])
+ROWS: dict[str, st.SearchStrategy[Any]] = {
+    **dict.fromkeys(("execution_id", "task_id", "trace_id", "tool", "tool_version", "server_id"), TEXT),
+    **dict.fromkeys(("request_id", "session_id", "agent_id", "parent_execution_id"), st.just("") | TEXT),
+    **dict.fromkeys(("create_time", "deadline_time", "end_time"), SECONDS),
+    **dict.fromkeys(("queue_seconds", "tool_seconds"), st.floats(0, 1e6)),
+    "start_time": st.none() | SECONDS,
+    "caller": st.builds(Caller, TEXT, TEXT, TEXT),
+    "deadline_source": st.sampled_from(DeadlineSource),
+    "stopped": st.sampled_from(Stopped),
+    "attempts": st.integers(0, 5),
+    "last_sequence": st.integers(0, 2**40),
+    "as_json": st.booleans(),
+    "labels": st.just(dict[str, str]()) | st.dictionaries(TEXT, TEXT, max_size=3),
+    "result": LENGTHS.map(lambda length: b'"' + b"x" * length + b'"'),
+}
+
+
+@given(st.fixed_dictionaries(ROWS))
+def test_an_answer_reads_back_as_the_execution(facts: dict[str, Any]) -> None:
+    settled = row(**facts, state=State.SUCCEEDED)
+    assert pb.ExecuteResponse.FromString(wire.answer(settled)).execution == wire.execution(settled)
+
+
+def test_what_one_answer_said_is_not_in_the_next() -> None:
+    large = {"state": State.SUCCEEDED, "start_time": 1.5, "end_time": 2.5, "result": b"1", "request_id": "r"}
+    first = row(**large, attempts=3, last_sequence=9, stopped=Stopped.YES, tool_seconds=1.0, queue_seconds=1.0)
+    second = row(state=State.SUCCEEDED, start_time=1.0, end_time=2.0, result=b"2", tool_seconds=0.0, queue_seconds=0.0)
+    for settled in (first, second, first):
+        assert pb.ExecuteResponse.FromString(wire.answer(settled)).execution == wire.execution(settled)
+
+
+def test_a_failure_is_answered_with_its_error() -> None:
+    failed = row(state=State.FAILED, start_time=1.0, end_time=2.0, failure=Failure(Reason.TOOL_FAILED, "no"))
+    assert pb.ExecuteResponse.FromString(wire.answer(failed)).execution == wire.execution(failed)
