@@ -23,13 +23,13 @@ class Aftermath:
     def __len__(self) -> int:
         return len(self._work)
 
-    def watch(self, flight: Flight, work: "asyncio.Task[bytes]", stopped: Stopped) -> None:
+    def watch(self, flight: Flight, work: "asyncio.Task[None]", stopped: Stopped) -> None:
         """Follow `work`, which was told to stop and has not been seen to end."""
         task = asyncio.get_running_loop().create_task(self._follow(flight, work, stopped))
         self._work.add(task)
         task.add_done_callback(self._work.discard)
 
-    async def _follow(self, flight: Flight, work: "asyncio.Task[bytes]", stopped: Stopped) -> None:
+    async def _follow(self, flight: Flight, work: "asyncio.Task[None]", stopped: Stopped) -> None:
         tool, execution_id = flight.execution.tool, flight.execution.execution_id
         told = time.monotonic()
         if stopped is Stopped.NO:

@@ -1,49 +1,87 @@
-"""One attempt: the backend runs in a task of its own, raced against the order to stop.
+"""One attempt: the backend runs the tool, in the task that walks the corridor, until it answers or is told to stop.
 
-The caller gets its answer in time also when the work does not stop; what is seen of it later corrects the record.
+A task more would cost every call another turn of the loop. So the order to stop cancels the corridor's own task, and
+a tool that does not yield to it keeps that task: the execution is then settled in another one.
 """
 
 import asyncio
 import contextvars
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from opentelemetry import context as otel
 
 from toolwright_server.execution.backend import Backend, Work
 from toolwright_server.execution.flight import Flight
-from toolwright_server.execution.model import Stopped
+from toolwright_server.execution.propagation import CallContext
 from toolwright_server.telemetry.logs import bind_call
 
 
-async def attempt(flight: Flight, backend: Backend, work: Work, grace_seconds: float) -> "asyncio.Task[bytes]":
-    """Run until the backend answers, or the flight is told to stop and `grace_seconds` have passed.
+@dataclass(slots=True)
+class Answer:
+    """What the backend returned or raised; without either it has not ended."""
 
-    Returns the backend's task, which may still run. Never raises what the task raised.
+    value: bytes | None = None
+    error: BaseException | None = None
+
+
+async def attempt(
+    flight: Flight, backend: Backend, work: Work, grace_seconds: float, overrun: Callable[[Flight], None]
+) -> Answer:
+    """Run the backend in the current task, and cancel it when the flight is told to stop.
+
+    `overrun` is called when it has not ended `grace_seconds` after that. Never raises what the backend raised.
     """
-    loop = asyncio.get_running_loop()
-    execution = flight.execution
-    scope = contextvars.copy_context()
-    scope.run(_enter, work, execution.trace_id)
-    name = f"tool:{execution.tool}:{execution.execution_id}"
-    task = loop.create_task(backend.run(work), name=name, context=scope)
-    task.add_done_callback(flight.answered)
-    flight.deadline.arm(flight.time_up)
+    if flight.stop_reason is not None:
+        return Answer(error=asyncio.CancelledError())
+    task = flight.task
+    assert task is not None
+    loop = task.get_loop()
+    patience: asyncio.TimerHandle | None = None
+
+    def interrupt() -> None:
+        nonlocal patience
+        work.cancelled = True
+        task.cancel()
+        patience = loop.call_later(grace_seconds, overrun, flight)
+
+    flight.interrupt = interrupt
+    flight.deadline.arm(flight.time_up, loop)
     try:
-        await flight.wake
+        answer = Answer(await backend.run(work))
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - what it means is judged by outcome.py
+        answer = Answer(error=error)
     finally:
+        flight.interrupt = None
         flight.deadline.disarm()
-        if not task.done():
-            work.cancelled = True
-            task.cancel()
-    if not task.done():
-        await asyncio.wait((task,), timeout=grace_seconds)
-    return task
+        if flight.deadline.remaining() <= 0:
+            # A tool that held the loop beyond its time held up the timer too.
+            flight.time_up()
+        flight.answered = True
+        if patience is not None:
+            patience.cancel()
+    if task.cancelling():
+        await _calm(task)
+    return answer
 
 
-def _enter(work: Work, trace_id: str) -> None:
-    otel.attach(work.context)
-    bind_call(trace_id, work.execution_id)
+async def _calm(task: "asyncio.Task[None]") -> None:
+    """Take back every order to cancel the task, also one that it has not met yet: what follows must not break off."""
+    while task.uncancel():
+        pass
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        pass
 
 
-def seen_to_end(task: "asyncio.Task[bytes]", backend: Backend) -> Stopped:
-    """What is known of the work at this moment."""
-    return Stopped.YES if task.done() else backend.unconfirmed
+def scope_of(context: CallContext, trace_id: str, execution_id: str) -> contextvars.Context:
+    """The context variables of a corridor: what its tool hands on, and what log lines name."""
+    scope = contextvars.copy_context()
+    scope.run(_enter, context, trace_id, execution_id)
+    return scope
+
+
+def _enter(context: CallContext, trace_id: str, execution_id: str) -> None:
+    otel.attach(context)
+    bind_call(trace_id, execution_id)

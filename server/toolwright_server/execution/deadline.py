@@ -54,11 +54,11 @@ class Deadline:
         left = self.at - (self._clock() if self._paused is None else self._paused)
         return left if left > 0 else 0.0
 
-    def arm(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once, on the running loop, when the time is up."""
+    def arm(self, callback: Callable[[], None], loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Call `callback` once, on the loop (or else the running one), when the time is up."""
         self._callback = callback
         if self._paused is None:
-            self._timer = asyncio.get_running_loop().call_later(self.remaining(), callback)
+            self._timer = (loop or asyncio.get_running_loop()).call_later(self.remaining(), callback)
 
     def disarm(self) -> None:
         """Forget the callback."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from toolwright_server.execution.model import State
+from toolwright_server.execution.model import TRANSITIONS, Execution, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,24 @@ class Event:
     what: Happening
 
 
+# Made once for every move that there is.
+CHANGES = {(before, to): StateChanged(before, to) for before, after in TRANSITIONS.items() for to in after}
+
+# States whose beginning a row tells for good; who enters another one needs a log.
+TOLD_BY_ROW = frozenset({State.RUNNING, *(state for state, after in TRANSITIONS.items() if not after)})
+
+
+def state_changes(row: Execution) -> list[Event]:
+    """The changes of state that a row tells of: all of its events, unless its tool reported any or more states came."""
+    events: list[Event] = []
+    if row.start_time is not None:
+        events.append(Event(1, row.start_time, CHANGES[State.QUEUED, State.RUNNING]))
+    if row.ended and row.end_time is not None:
+        before = State.QUEUED if row.start_time is None else State.RUNNING
+        events.append(Event(len(events) + 1, row.end_time, CHANGES[before, row.state]))
+    return events
+
+
 class EventLog(Protocol):
     """The events of one execution: appended on the event loop, read by cursors that never hold up the writer."""
 
@@ -91,15 +109,42 @@ class EventLog(Protocol):
 
 
 class EventLogs(Protocol):
-    """The logs of all executions."""
+    """The logs of the executions that have one: most have nothing to tell but what their rows say."""
 
     def open(self, execution_id: str) -> EventLog:
         """A new log."""
         ...
 
     def find(self, execution_id: str) -> EventLog | None:
-        """The log of an execution, if it is still kept."""
+        """The log of an execution, if it has one that is still kept."""
         ...
+
+
+class Retold:
+    """The closed EventLog of an execution that ended without one: what its row tells."""
+
+    closed = True
+    first_sequence = 1
+
+    def __init__(self, row: Execution) -> None:
+        self._events = state_changes(row)
+
+    @property
+    def last_sequence(self) -> int:
+        return len(self._events)
+
+    def append(self, time: float, what: Happening) -> None:
+        raise ValueError(f"the execution has ended: {what} at {time} came too late")
+
+    def close(self) -> None:
+        pass
+
+    def after(self, sequence: int) -> list[Event]:
+        return self._events[sequence:]
+
+    async def wait(self, sequence: int, seconds: float) -> bool:
+        del sequence, seconds
+        return True
 
 
 class EventsGone(Exception):

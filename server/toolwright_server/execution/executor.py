@@ -8,14 +8,15 @@ Knows neither gRPC nor where tools run or records are kept.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
+from typing import Any
 
 from toolwright_server.catalog.model import Runs, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import Failure, Reason
 from toolwright_server.execution.aftermath import Aftermath
-from toolwright_server.execution.attempt import attempt, seen_to_end
+from toolwright_server.execution.attempt import Answer, attempt, scope_of
 from toolwright_server.execution.attendance import naming
 from toolwright_server.execution.backend import Backend, Work
 from toolwright_server.execution.deadline import Deadline
@@ -26,7 +27,6 @@ from toolwright_server.execution.intake import ExecutorOptions, new_row, resolve
 from toolwright_server.execution.model import Invocation, State, Stopped
 from toolwright_server.execution.nested import call_nested
 from toolwright_server.execution.outcome import Outcome, judge
-from toolwright_server.execution.propagation import CallContext
 from toolwright_server.execution.store import ExecutionStore
 from toolwright_server.identity import Caller
 from toolwright_server.telemetry import Metrics, Tracing
@@ -59,6 +59,7 @@ class Executor:
         self._ids = ids or Ids()
         self._aftermath = Aftermath(store, metrics)
         self._flights: dict[str, Flight] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         # The loop keeps only weak references to its tasks.
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -79,58 +80,89 @@ class Executor:
         execution = new_row(self._ids(), self._options, invocation, tool, deadline)
         await self._store.add(execution)
         flight = Flight(
+            loop=self._loop or self._found_loop(),
             invocation=invocation,
             tool=tool,
             execution=execution,
             deadline=deadline,
-            events=self._logs.open(execution.execution_id),
+            logs=self._logs,
             output_limit=self._options.output_limit,
             trace=self._tracing.tool_call(invocation.trace, tool.name, execution.execution_id),
         )
         self._flights[execution.execution_id] = flight
-        task = asyncio.get_running_loop().create_task(self._attempted(flight))
-        self._tasks.add(task)
-        task.add_done_callback(partial(self._ended, flight))
+        self._walk(flight, self._attempted(flight))
         return flight
 
     async def _attempted(self, flight: Flight) -> None:
         """The backend runs the tool until it answers, or until it must stop."""
-        backend = self._backends[flight.tool.runs]
-        answer = await attempt(flight, backend, self._work(flight), self._options.stop_grace)
-        stopped = seen_to_end(answer, backend)
-        if stopped is not Stopped.YES:
-            self._aftermath.watch(flight, answer, stopped)
-        await self._settled(flight, judge(flight, answer), stopped)
+        task = flight.task
+        backend, grace = self._backends[flight.tool.runs], self._options.stop_grace
+        answer = await attempt(flight, backend, self._work(flight), grace, self._overrun)
+        if flight.task is task:
+            await self._settled(flight, judge(flight, answer), Stopped.YES)
+
+    def _overrun(self, flight: Flight) -> None:
+        """The tool was told to stop and does not: the answer leaves without it, and its task is watched to its end."""
+        assert flight.task is not None
+        stopped = self._backends[flight.tool.runs].unconfirmed
+        self._tasks.discard(flight.task)
+        self._aftermath.watch(flight, flight.task, stopped)
+        self._walk(flight, self._settled(flight, judge(flight, Answer()), stopped))
 
     async def _settled(self, flight: Flight, outcome: Outcome, stopped: Stopped) -> None:
         """What became of it is in the record before anybody hears of it."""
         execution = flight.execution
-        flight.settle_times(time.monotonic())
+        end = flight.settle_times(time.monotonic())
         execution.stopped = stopped
         execution.result = outcome.result
         if outcome.failure is not None:
             execution.failure = naming(outcome.failure, execution.execution_id)
-        flight.move(outcome.state)
+        flight.move(outcome.state, end)
         await self._store.settle(execution)
         self._observe(flight)
         del self._flights[execution.execution_id]
         flight.land()
 
-    def _ended(self, flight: Flight, task: "asyncio.Task[None]") -> None:
-        """The corridor's task is over; by a defect of ours it may not have reached its end: nobody waits in vain."""
-        self._tasks.discard(task)
-        if flight.finished:
-            return
-        error = None if task.cancelled() else task.exception()
-        _logger.error("the corridor of %s broke off", flight.execution.execution_id, exc_info=error)
-        flight.stop(Stop.PARENT_ENDED)
-        flight.execution.state = State.FAILED if flight.started_at is None else State.OUTCOME_UNKNOWN
-        flight.execution.failure = naming(
-            Failure(Reason.INTERNAL, "the server failed while it ran the tool", metadata={"outcome": "unknown"}),
-            flight.execution.execution_id,
+    def _walk(self, flight: Flight, steps: Coroutine[Any, Any, None]) -> None:
+        """Let a task of its own take the execution through the rest of its corridor."""
+        execution = flight.execution
+        task = flight.task = flight.loop.create_task(
+            self._to_the_end(flight, steps),
+            # By which the watchdog names the tool that holds the loop.
+            name=f"tool:{execution.tool}:{execution.execution_id}",
+            context=scope_of(flight.context, execution.trace_id, execution.execution_id),
         )
-        self._flights.pop(flight.execution.execution_id, None)
+        self._tasks.add(task)
+
+    async def _to_the_end(self, flight: Flight, steps: Coroutine[Any, Any, None]) -> None:
+        """If by a defect of ours the corridor does not reach its end, nobody waits in vain."""
+        task = flight.task
+        try:
+            await steps
+        except BaseException as error:
+            if flight.task is task and not flight.finished:
+                self._broke_off(flight, error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            if task is not None:
+                self._tasks.discard(task)
+
+    def _broke_off(self, flight: Flight, error: BaseException) -> None:
+        execution = flight.execution
+        _logger.error("the corridor of %s broke off", execution.execution_id, exc_info=error)
+        execution.state = State.FAILED if flight.started_at is None else State.OUTCOME_UNKNOWN
+        execution.failure = naming(
+            Failure(Reason.INTERNAL, "the server failed while it ran the tool", metadata={"outcome": "unknown"}),
+            execution.execution_id,
+        )
+        self._flights.pop(execution.execution_id, None)
         flight.land()
+
+    def _found_loop(self) -> asyncio.AbstractEventLoop:
+        # Kept, because asking for it is a system call each time (Python 3.11).
+        self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def flight(self, caller: Caller, execution_id: str) -> Flight | None:
         """The caller's running execution of that id, if there is one."""
@@ -144,8 +176,9 @@ class Executor:
 
     async def settled(self) -> None:
         """Wait until every execution that runs now has ended and was settled."""
-        while self._tasks:
-            await asyncio.wait(tuple(self._tasks))
+        while self._flights:
+            for flight in tuple(self._flights.values()):
+                await flight.ended(None)
 
     async def stop_all(self, reason: Stop) -> None:
         """Tell every running execution to stop, and wait until all are settled."""
@@ -164,7 +197,7 @@ class Executor:
             deadline=flight.deadline,
             reporter=flight,
             call=partial(call_nested, self.execute, flight),
-            context=CallContext(flight.trace, flight.deadline, execution.execution_id),
+            context=flight.context,
             headers=partial(self._tracing.headers, flight.trace),
             nested=flight.invocation.depth > 0,
             result_limit_bytes=self._options.result_limit,

@@ -5,22 +5,32 @@ It is also the Reporter that its backend talks to. Decides nothing: the executor
 
 import asyncio
 import time
+from collections.abc import Callable
 from enum import Enum
 
 from toolwright_server.catalog.model import Tool
 from toolwright_server.execution.backend import OutputLimit
 from toolwright_server.execution.deadline import Deadline
-from toolwright_server.execution.events import EventLog, Happening, Logged, Progressed, StateChanged, Wrote
-from toolwright_server.execution.model import TRANSITIONS, Execution, Invocation, State
+from toolwright_server.execution.events import (
+    CHANGES,
+    TOLD_BY_ROW,
+    EventLog,
+    EventLogs,
+    Happening,
+    Logged,
+    Progressed,
+    Retold,
+    Wrote,
+    state_changes,
+)
+from toolwright_server.execution.model import Execution, Invocation, State
+from toolwright_server.execution.propagation import CallContext
 from toolwright_server.telemetry import CallTrace
 
 MESSAGE_LIMIT = 1_024
 LOG_LIMIT = 4_096
 CHANNEL_LIMIT = 64
 LEVELS = frozenset({"debug", "info", "warning", "error"})
-
-# Made once: every execution that is kept holds its own, and the collector walks them all.
-_CHANGES = {(before, to): StateChanged(before, to) for before, after in TRANSITIONS.items() for to in after}
 
 
 class Stop(Enum):
@@ -38,112 +48,147 @@ class Flight:
     """See the module. `finished` is true once the execution was settled; `trace` is the tool's span."""
 
     __slots__ = (
-        "children",
+        "_children",
+        "_events",
+        "_logs",
+        "_waiters",
+        "answered",
+        "context",
         "deadline",
-        "events",
         "execution",
         "finished",
+        "interrupt",
         "invocation",
+        "loop",
         "output_limit",
         "output_size",
         "started_at",
         "stop_reason",
+        "task",
         "tool",
         "trace",
-        "waiters",
-        "wake",
     )
 
     def __init__(
         self,
         *,
+        loop: asyncio.AbstractEventLoop,
         invocation: Invocation,
         tool: Tool,
         execution: Execution,
         deadline: Deadline,
-        events: EventLog,
+        logs: EventLogs,
         output_limit: int,
         trace: CallTrace,
     ) -> None:
-        loop = asyncio.get_running_loop()
+        self.loop = loop
         self.invocation = invocation
         self.tool = tool
         self.execution = execution
         self.deadline = deadline
-        self.events = events
         self.output_limit = output_limit
         self.output_size = 0
         self.trace = trace
+        # OpenTelemetry's, for what the tool calls in turn.
+        self.context = CallContext(trace, deadline, execution.execution_id)
         self.started_at: float | None = None
         self.stop_reason: Stop | None = None
-        self.children: set[Flight] = set()
-        # Done as soon as the tool has answered or the execution was told to stop.
-        self.wake: asyncio.Future[None] = loop.create_future()
+        # The task that will settle the execution.
+        self.task: asyncio.Task[None] | None = None
+        # Stops the tool while it runs; see attempt.py.
+        self.interrupt: Callable[[], None] | None = None
+        # No order to stop counts any more.
+        self.answered = False
         self.finished = False
-        self.waiters: list[asyncio.Future[None]] = []
+        self._logs = logs
+        self._events: EventLog | None = None
+        self._children: set[Flight] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def events(self) -> EventLog:
+        """Opened when somebody reads it, or when there is more to tell than the row does: most calls need none."""
+        if self._events is not None:
+            return self._events
+        if self.finished:
+            return Retold(self.execution)
+        log = self._events = self._logs.open(self.execution.execution_id)
+        for event in state_changes(self.execution):
+            log.append(event.time, event.what)
+        return log
+
+    @property
+    def children(self) -> "set[Flight]":
+        """The calls that the tool has made and that have not ended."""
+        if self._children is None:
+            self._children = set()
+        return self._children
 
     def stop(self, reason: Stop) -> None:
-        """Tell the execution to stop. The first reason counts; after the end nothing happens."""
-        if self.stop_reason is None and not self.wake.done():
+        """Tell the execution to stop. The first reason counts; after the tool's answer nothing happens."""
+        if self.stop_reason is None and not self.answered:
             self.stop_reason = reason
-            self.wake.set_result(None)
+            if self.interrupt is not None:
+                self.interrupt()
 
     def time_up(self) -> None:
         """The deadline passed."""
         self.stop(Stop.DEADLINE)
 
-    def answered(self, _: object = None) -> None:
-        """The backend's task is done."""
-        if not self.wake.done():
-            self.wake.set_result(None)
-
-    def move(self, to: State) -> None:
-        """Enter a state and say so in the log."""
-        before = self.execution.state
-        self.execution.move(to)
-        self._append(_CHANGES[before, to])
+    def move(self, to: State, at: float) -> None:
+        """Enter a state, at a wall-clock time that the row has too."""
+        execution, before = self.execution, self.execution.state
+        events = self._events
+        if events is None and to not in TOLD_BY_ROW:
+            events = self.events
+        execution.move(to)
+        if events is not None:
+            self._append(at, CHANGES[before, to])
+        else:
+            execution.last_sequence += 1 + execution.ended
 
     async def ended(self, seconds: float | None) -> bool:
         """Wait until the execution is settled; False when `seconds` passed before. Cancelling stops nothing."""
         if self.finished:
             return True
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
-        self.waiters.append(waiter)
-        timer = None if seconds is None else loop.call_later(seconds, _resolve, waiter)
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        self._waiters.append(waiter)
+        timer = None if seconds is None else self.loop.call_later(seconds, _resolve, waiter)
         try:
             await waiter
         finally:
             if timer is not None:
                 timer.cancel()
             if not self.finished:
-                self.waiters.remove(waiter)
+                self._waiters.remove(waiter)
         return self.finished
 
-    def settle_times(self, now: float) -> None:
-        """The end, and what took how long; `now` is an instant on the monotonic clock."""
+    def settle_times(self, now: float) -> float:
+        """The end, which is returned, and what took how long; `now` is an instant on the monotonic clock."""
         execution = self.execution
-        execution.end_time = time.time()
+        end = execution.end_time = time.time()
         if self.started_at is None:
             execution.queue_seconds = now - self.invocation.received
         else:
             execution.tool_seconds = now - self.started_at
+        return end
 
     def land(self) -> None:
         """The record is kept: tell whoever waits, and let no child outlive its parent."""
         self.finished = True
-        for waiter in self.waiters:
+        for waiter in self._waiters:
             _resolve(waiter)
-        self.events.close()
-        for child in tuple(self.children):
+        if self._events is not None:
+            self._events.close()
+        for child in tuple(self._children or ()):
             child.stop(Stop.PARENT_ENDED)
 
     def started(self) -> None:
+        now, at = time.monotonic(), time.time()
         # First, because it refuses what has ended: a record that was settled must not change any more.
-        self.move(State.RUNNING)
-        now = time.monotonic()
+        self.move(State.RUNNING, at)
         self.started_at = now
-        self.execution.start_time = time.time()
+        self.execution.start_time = at
         self.execution.queue_seconds = now - self.invocation.received
         self.execution.attempts += 1
 
@@ -162,12 +207,13 @@ class Flight:
     def _report(self, what: Happening) -> None:
         # A tool that could not be stopped may go on reporting: the record is closed.
         if not self.execution.ended:
-            self._append(what)
+            self._append(time.time(), what)
 
-    def _append(self, what: Happening) -> None:
-        self.events.append(time.time(), what)
+    def _append(self, at: float, what: Happening) -> None:
+        events = self.events
+        events.append(at, what)
         # `finished`, which readers get from the row itself, is the event after the last one in the log.
-        self.execution.last_sequence = self.events.last_sequence + self.execution.ended
+        self.execution.last_sequence = events.last_sequence + self.execution.ended
 
 
 def _bytes(chunk: str | bytes) -> int:

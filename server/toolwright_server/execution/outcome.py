@@ -1,6 +1,5 @@
 """What an attempt's end means: the state, the failure and what is known of the side effect. Pure decisions."""
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,6 +7,7 @@ from typing import Final
 
 from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Failure, Reason
+from toolwright_server.execution.attempt import Answer
 from toolwright_server.execution.backend import Lost, NotSent, ToolFailed
 from toolwright_server.execution.deadline import DeadlineSource
 from toolwright_server.execution.flight import Flight, Stop
@@ -28,7 +28,7 @@ class Outcome:
     failure: Failure | None = None
 
 
-def judge(flight: Flight, answer: "asyncio.Task[bytes]") -> Outcome:
+def judge(flight: Flight, answer: Answer) -> Outcome:
     """The outcome of a flight whose backend has answered, or which was told to stop before."""
     if flight.stop_reason is None:
         return _answered(flight, answer)
@@ -38,18 +38,16 @@ def judge(flight: Flight, answer: "asyncio.Task[bytes]") -> Outcome:
     return _stopped(flight, flight.stop_reason)
 
 
-def _has_answer(answer: "asyncio.Task[bytes]") -> bool:
-    if not answer.done() or answer.cancelled():
-        return False
-    return answer.exception() is None or isinstance(answer.exception(), (ToolFailed, NotSent))
+def _has_answer(answer: Answer) -> bool:
+    return answer.value is not None or isinstance(answer.error, (ToolFailed, NotSent))
 
 
-def _answered(flight: Flight, answer: "asyncio.Task[bytes]") -> Outcome:
-    error = asyncio.CancelledError() if answer.cancelled() else answer.exception()
+def _answered(flight: Flight, answer: Answer) -> Outcome:
+    error = answer.error
     if error is None and flight.started_at is None:
         return _unannounced(flight)
     if error is None:
-        return Outcome(State.SUCCEEDED, result=answer.result())
+        return Outcome(State.SUCCEEDED, result=answer.value)
     if isinstance(error, ToolFailed):
         return Outcome(State.FAILED, failure=error.failure)
     if isinstance(error, NotSent):

@@ -6,7 +6,7 @@ from toolwright.v1 import common_pb2
 from toolwright.v1 import tool_execution_pb2 as pb
 from toolwright_server.errors import IN_BAND, Reason, ToolwrightError, invalid
 from toolwright_server.execution import attendance, wire
-from toolwright_server.execution.events import Event, EventLogs
+from toolwright_server.execution.events import Event, EventLog, EventLogs, Retold
 from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.follow import follow
@@ -30,11 +30,11 @@ class ToolExecutionService:
         self._logs = logs
         self._arguments_limit = arguments_limit
 
-    async def Execute(self, request: pb.ExecuteRequest, call: RpcCall) -> pb.ExecuteResponse:
+    async def Execute(self, request: pb.ExecuteRequest, call: RpcCall) -> bytes:
         flight = await self._begin(request.call, call)
         execution = await attendance.outlast(flight)
         _raise_unless_in_band(execution)
-        return pb.ExecuteResponse(execution=wire.execution(execution))
+        return wire.answer(execution)
 
     async def ExecuteStream(
         self,
@@ -86,9 +86,7 @@ class ToolExecutionService:
     ) -> None:
         silence = wire.heartbeat_seconds(request)
         execution = await self._owned(request.execution_id, call)
-        events = self._logs.find(execution.execution_id)
-        if events is None:
-            raise _unknown(request.execution_id)
+        events = self._events_of(execution, call)
         after = request.after_sequence if request.after_sequence >= 0 else events.last_sequence
         batches = follow(events, after, silence)
         await _write_events(execution, batches, lambda event: write(pb.WaitExecutionResponse(event=event)))
@@ -114,6 +112,12 @@ class ToolExecutionService:
         if not flight.finished:
             raise attendance.goes_on(flight)
         await write(wire.finished(flight.execution))
+
+    def _events_of(self, execution: Execution, call: RpcCall) -> EventLog:
+        flight = self._executor.flight(call.caller, execution.execution_id)
+        if flight is not None:
+            return flight.events
+        return self._logs.find(execution.execution_id) or Retold(execution)
 
     async def _owned(self, execution_id: str, call: RpcCall) -> Execution:
         if not execution_id:

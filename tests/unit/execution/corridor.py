@@ -14,7 +14,7 @@ from toolwright_server.execution.deadline import Deadline, DeadlineSource
 from toolwright_server.execution.flight import Flight
 from toolwright_server.execution.model import Execution, Invocation
 from toolwright_server.identity import ANONYMOUS, Caller
-from toolwright_server.stores.memory.events import LogBounds, MemoryEventLog
+from toolwright_server.stores.memory.events import LogBounds, MemoryEventLogs
 from toolwright_server.telemetry import CallTrace
 
 LIMIT = 4 << 20
@@ -70,21 +70,17 @@ def flight(
     effect: Effect = Effect.SIDE_EFFECT,
     *,
     source: DeadlineSource = DeadlineSource.TOOL,
-    events: MemoryEventLog | None = None,
     output_limit: int = LIMIT,
-    bounds: LogBounds | None = None,
+    bounds: LogBounds,
 ) -> Flight:
     """A flight of a tool with that effect, 30 s before its deadline. Needs a running loop."""
-    asyncio.get_running_loop()
-    if events is None:
-        assert bounds is not None, "a log of its own needs bounds"
-        events = MemoryEventLog(bounds)
     return Flight(
+        loop=asyncio.get_running_loop(),
         invocation=invocation("tests.work"),
         tool=declared(effect),
         execution=row(),
         deadline=Deadline.shortest(time.monotonic(), (30.0, source)),
-        events=events,
+        logs=MemoryEventLogs(bounds),
         output_limit=output_limit,
         trace=UNTRACED,
     )

@@ -16,7 +16,7 @@ from toolwright_server.catalog.model import Effect, Runs, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.execution.attendance import outlast
 from toolwright_server.execution.backend import Work
-from toolwright_server.execution.events import Event, Happening
+from toolwright_server.execution.events import Event, Happening, Retold
 from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.intake import ExecutorOptions
@@ -129,10 +129,8 @@ class House:
         return await asyncio.wait_for(outlast(flight), PATIENCE)
 
     def events(self, execution: Execution) -> list[Event]:
-        """What is in its log."""
-        log = self.logs.find(execution.execution_id)
-        assert log is not None
-        return log.after(0)
+        """What is in its log, or else what its row tells."""
+        return (self.logs.find(execution.execution_id) or Retold(execution)).after(0)
 
     def happenings(self, execution: Execution) -> list[Happening]:
         """The same without numbers and times."""

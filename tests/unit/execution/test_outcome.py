@@ -8,6 +8,7 @@ import pytest
 
 from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Failure, Reason
+from toolwright_server.execution.attempt import Answer
 from toolwright_server.execution.backend import Lost, NotSent, ToolFailed
 from toolwright_server.execution.deadline import DeadlineSource
 from toolwright_server.execution.flight import Flight, Stop
@@ -44,23 +45,9 @@ async def judged(case: Case, folder: Path) -> tuple[Flight, Outcome]:
         here.started()
     if case.stop is not None:
         here.stop(case.stop)
-    never = asyncio.Event()
-
-    async def run() -> bytes:
-        if case.ending is None:
-            await never.wait()
-        if isinstance(case.ending, BaseException):
-            raise case.ending
-        return case.ending or b""
-
-    answer = asyncio.create_task(run())
-    if case.ending is not None:
-        await asyncio.wait((answer,))
-    try:
-        return here, judge(here, answer)
-    finally:
-        answer.cancel()
-        await asyncio.wait((answer,))
+    if isinstance(case.ending, BaseException):
+        return here, judge(here, Answer(error=case.ending))
+    return here, judge(here, Answer(case.ending))
 
 
 # Effect, started, stop, ending → state, reason, outcome (None: not said).
@@ -123,7 +110,7 @@ async def test_what_an_end_means(tmp_path: Path, line: Line) -> None:
     if found.failure is not None:
         assert found.failure.metadata.get("outcome") == outcome
         assert "secret" not in str(found.failure)
-    here.move(found.state)
+    here.move(found.state, 0.0)
 
 
 ENDINGS: list[Callable[[], Ending]] = [
@@ -142,7 +129,7 @@ async def test_whatever_happens_there_is_an_allowed_state_and_a_result_or_a_fail
         if stop is None and ending() is None:
             continue  # nobody judges a call that goes on
         here, found = await judged(Case(effect, started, stop, ending()), tmp_path)
-        here.move(found.state)
+        here.move(found.state, 0.0)
         assert (found.result is None) is (found.state is not State.SUCCEEDED)
         assert (found.failure is None) is (found.state is State.SUCCEEDED)
         if found.state is State.OUTCOME_UNKNOWN:

@@ -1,7 +1,7 @@
 """Executions in memory, bounded by count, bytes and age. Those that still run are never evicted."""
 
 import time
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +13,8 @@ from toolwright_server.stores.memory.events import MemoryEventLogs
 
 # What a row costs beside its arguments and result, measured with tracemalloc on CPython 3.11, rounded up.
 ROW_BYTES = 2_048
+# Most rows that are evicted at once; small stores evict one by one.
+BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +27,25 @@ class Bounds:
 
 
 class MemoryExecutionStore:
-    """An ExecutionStore in a dict. An evicted row takes its event log with it, and a log counts for its row."""
+    """An ExecutionStore in a dict. An evicted row takes its event log with it, and a log counts for its row.
+
+    Beyond the count a batch is evicted at once, so that the many little things of a row are given back by warm code.
+    """
 
     def __init__(self, bounds: Bounds, logs: MemoryEventLogs, clock: Callable[[], float] = time.time) -> None:
         self._bounds = bounds
         self._logs = logs
         self._clock = clock
+        self._batch = min(BATCH, bounds.count // BATCH)
         # By id in order of creation: ids grow, so this is also the order of List.
-        self._rows: OrderedDict[str, Execution] = OrderedDict()
-        # Ended ones in the order in which they ended: the order of eviction. The value is what they count for.
-        self._ended: OrderedDict[str, int] = OrderedDict()
-        self._requests: dict[tuple[str, str, str], str] = {}
+        self._rows: dict[str, Execution] = {}
+        # Ended ones in the order in which they ended, which is the order of eviction; and what each counts for.
+        self._ended: deque[Execution] = deque()
+        self._sizes: deque[int] = deque()
         self._bytes = 0
+        # When the one that ended first has ended.
+        self._oldest = 0.0
+        self._requests: dict[tuple[str, str, str], str] = {}
 
     @property
     def size_bytes(self) -> int:
@@ -55,9 +64,15 @@ class MemoryExecutionStore:
         size = ROW_BYTES + len(execution.result or b"") + self._logs.size_bytes(execution.execution_id)
         if execution.labels:
             size += sum(len(key) + len(value) for key, value in execution.labels.items())
-        self._ended[execution.execution_id] = size
+        if not self._ended:
+            self._oldest = execution.end_time or 0.0
+        self._ended.append(execution)
+        self._sizes.append(size)
         self._bytes += size
-        self._evict()
+        if len(self._ended) > self._bounds.count:
+            self._evict(self._bounds.count - self._batch)
+        elif self._bytes > self._bounds.size_bytes or self._oldest < self._clock() - self._bounds.age_seconds:
+            self._evict(self._bounds.count)
 
     async def correct(self, execution_id: str, stopped: Stopped) -> None:
         row = self._rows.get(execution_id)
@@ -80,25 +95,22 @@ class MemoryExecutionStore:
         )
         return list(islice(rows, query.limit))
 
-    def _evict(self) -> None:
+    def _evict(self, count: int) -> None:
+        """Keep at most `count` ended ones, and none that is too much or too old."""
         oldest = self._clock() - self._bounds.age_seconds
         while self._ended:
-            execution_id = next(iter(self._ended))
-            row = self._rows[execution_id]
-            if (
-                len(self._ended) <= self._bounds.count
-                and self._bytes <= self._bounds.size_bytes
-                and (row.end_time or 0.0) >= oldest
-            ):
+            self._oldest = self._ended[0].end_time or 0.0
+            if len(self._ended) <= count and self._bytes <= self._bounds.size_bytes and self._oldest >= oldest:
                 return
-            self._drop(row)
+            self._bytes -= self._sizes.popleft()
+            self._drop(self._ended.popleft())
 
     def _drop(self, row: Execution) -> None:
-        self._bytes -= self._ended.pop(row.execution_id)
         del self._rows[row.execution_id]
-        key = _request_key(row.caller, row.request_id)
-        if self._requests.get(key) == row.execution_id:
-            del self._requests[key]
+        if row.request_id:
+            key = _request_key(row.caller, row.request_id)
+            if self._requests.get(key) == row.execution_id:
+                del self._requests[key]
         self._logs.forget(row.execution_id)
 
 
