@@ -391,6 +391,10 @@ class Execution(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     STOPPED_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    EFFECT_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_ID_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Id of the execution, a UUIDv7 set by the server."""
     state: Global___State.ValueType
@@ -425,6 +429,18 @@ class Execution(_message.Message):
     """
     stopped: Global___Stopped.ValueType
     """Whether the work was seen to end."""
+    category: _builtins.str
+    """Category of the tool."""
+    effect: Global___Effect.ValueType
+    """What the tool does to the world."""
+    arguments_json: _builtins.str
+    """The arguments as they are kept: JSON text with sorted keys, in which parts
+    that the tool's schema marks as secret are the text `[redacted]`. Set by
+    GetExecution alone; empty when the tool keeps none, or when they were erased
+    because of their age.
+    """
+    principal_id: _builtins.str
+    """The credential with which the call was made."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the call was accepted."""
@@ -443,8 +459,11 @@ class Execution(_message.Message):
 
     @_builtins.property
     def result(self) -> Global___ToolResult:
-        """What the tool answered. Set if and only if `state` is SUCCEEDED, and absent
-        in ListExecutions.
+        """What the tool answered. Set only if `state` is SUCCEEDED. Absent in
+        ListExecutions, and later on when the tool keeps no results or this one was
+        erased because of its age. Of what is kept, parts that the tool's schema
+        marks as secret are the text `[redacted]`; whoever waits for the call gets
+        them as they are.
         """
 
     @_builtins.property
@@ -491,10 +510,14 @@ class Execution(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         stopped: Global___Stopped.ValueType = ...,
         warnings: _abc.Iterable[Global___Warning] | None = ...,
+        category: _builtins.str = ...,
+        effect: Global___Effect.ValueType = ...,
+        arguments_json: _builtins.str = ...,
+        principal_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "error", b"error", "result", b"result", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "create_time", b"create_time", "deadline", b"deadline", "deadline_source", b"deadline_source", "end_time", b"end_time", "error", b"error", "execution_id", b"execution_id", "labels", b"labels", "last_sequence", b"last_sequence", "parent_execution_id", b"parent_execution_id", "request_id", b"request_id", "result", b"result", "server_id", b"server_id", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "stopped", b"stopped", "task_id", b"task_id", "tenant_id", b"tenant_id", "tool", b"tool", "tool_version", b"tool_version", "trace_id", b"trace_id", "usage", b"usage", "user_id", b"user_id", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "arguments_json", b"arguments_json", "category", b"category", "create_time", b"create_time", "deadline", b"deadline", "deadline_source", b"deadline_source", "effect", b"effect", "end_time", b"end_time", "error", b"error", "execution_id", b"execution_id", "labels", b"labels", "last_sequence", b"last_sequence", "parent_execution_id", b"parent_execution_id", "principal_id", b"principal_id", "request_id", b"request_id", "result", b"result", "server_id", b"server_id", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "stopped", b"stopped", "task_id", b"task_id", "tenant_id", b"tenant_id", "tool", b"tool", "tool_version", b"tool_version", "trace_id", b"trace_id", "usage", b"usage", "user_id", b"user_id", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -125,9 +125,8 @@ class ListToolsRequest(_message.Message):
     must be the same.
     """
     filter: _builtins.str
-    """Conditions joined by ` AND `, each `field = "value"` over the fields `name`
-    (a trailing `*` matches any rest), `category`, `effect` and `labels.KEY`.
-    Absent: all.
+    """Which ones, in the language of ListExecutions, over the fields `name`,
+    `category`, `effect` and `labels.KEY`. Absent: all.
     """
     def __init__(
         self,

@@ -198,9 +198,16 @@ class ListExecutionsRequest(_message.Message):
     must be the same.
     """
     filter: _builtins.str
-    """Conditions joined by ` AND `, each `field = "value"` over the fields `state`,
-    `tool`, `user_id`, `agent_id`, `session_id`, `task_id`,
-    `parent_execution_id`, `request_id` and `labels.KEY`. Absent: all.
+    """Which ones, as in AIP-160, at most 4,096 characters. Absent: all.
+
+    `field = value` or `!=` over `state`, `tool`, `category`, `user_id`,
+    `session_id`, `task_id`, `agent_id`, `parent_execution_id`, `request_id`,
+    `trace_id`, `server_id` and `labels.KEY`; a value that ends in `*` stands
+    for any rest. `create_time` and `end_time` also with `<`, `<=`, `>`, `>=`, as
+    in RFC 3339. `field:*` asks whether there is a value, `labels:KEY` whether
+    there is the label. AND, OR, NOT and parentheses; OR binds tighter than AND.
+    Values with white space, quotes or parentheses stand in double quotes, in
+    which a backslash goes before `"`, `\\` and a final `*` that is meant itself.
     """
     def __init__(
         self,
