@@ -78,6 +78,10 @@ class Retention:
             except ToolwrightError as error:
                 _logger.warning("%s older than %g days could not be erased: %s", rule.kind, rule.days, error)
                 continue
+            except Exception:
+                # A defect in one kind must not let all data grow without end.
+                _logger.exception("erasing %s older than %g days failed", rule.kind, rule.days)
+                continue
             if count:
                 _logger.info("erased %d %s older than %g days", count, rule.kind, rule.days)
 
@@ -92,9 +96,5 @@ class Retention:
 
     async def _keep_on(self) -> None:
         while True:
-            try:
-                await self.run()
-            except Exception:
-                # A defect in one kind must not let all data grow without end.
-                _logger.exception("retention failed; it is tried again in %g s", self._interval)
+            await self.run()
             await self._pause(self._interval)
