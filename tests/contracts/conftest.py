@@ -1,14 +1,21 @@
 """The implementations that the contract suites are run against."""
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
+from tests.databases import Postgres
 from toolwright_server.execution.store import ExecutionStore
 from toolwright_server.stores.memory.events import LogBounds, MemoryEventLogs
 from toolwright_server.stores.memory.executions import Bounds, MemoryExecutionStore
+from toolwright_server.stores.sql.engine import Database, DatabaseOptions, locate
+from toolwright_server.stores.sql.executions import SqlExecutionStore
+from toolwright_server.stores.sql.postgres import PostgresSink
+from toolwright_server.stores.sql.sqlite import SqliteSink
+from toolwright_server.stores.sql.writer import Writer, WriterOptions
 
 PLENTY = 1 << 30
 YEAR = 365 * 86_400.0
@@ -36,18 +43,20 @@ def make_logs(request: pytest.FixtureRequest, spill_folder: Path) -> MakeLogs:
 class Kept:
     """A store with the logs that go with its rows, and the time that it sees (seconds since the epoch)."""
 
-    store: ExecutionStore
+    store: ExecutionStore | SqlExecutionStore
     logs: MemoryEventLogs
     now: float
 
 
+# Makes an empty store; once in a test where it is kept in a database.
+MakeStore = Callable[[], Kept]
 # Makes a store bounded by count, bytes and age.
-MakeStore = Callable[..., Kept]
+MakeMemoryStore = Callable[..., Kept]
 
 
-@pytest.fixture(params=["memory"])
-def make_store(request: pytest.FixtureRequest, spill_folder: Path) -> MakeStore:
-    """Every ExecutionStore that there is."""
+@pytest.fixture
+def make_memory_store(spill_folder: Path) -> MakeMemoryStore:
+    """Every ExecutionStore that forgets by itself."""
 
     def memory(count: int = 1_000, size_bytes: int = PLENTY, age_seconds: float = YEAR) -> Kept:
         logs = MemoryEventLogs(LogBounds(PLENTY, PLENTY, spill_folder))
@@ -55,4 +64,33 @@ def make_store(request: pytest.FixtureRequest, spill_folder: Path) -> MakeStore:
         kept = Kept(store, logs, now=2_000.0)
         return kept
 
-    return {"memory": memory}[request.param]
+    return memory
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a store keeps its rows; empty: in memory."""
+    if request.param == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        return server.make_database()
+    return f"sqlite:///{tmp_path / 'record.sqlite3'}" if request.param == "sqlite" else ""
+
+
+@pytest_asyncio.fixture
+async def make_store(
+    store_url: str, tmp_path: Path, make_memory_store: MakeMemoryStore, spill_folder: Path
+) -> AsyncGenerator[MakeStore]:
+    """Every ExecutionStore that there is."""
+    if not store_url:
+        yield make_memory_store
+        return
+    options = DatabaseOptions(locate(store_url, tmp_path), timeout_seconds=30.0)
+    database = await Database.open(options)
+    sink = SqliteSink if options.is_sqlite else PostgresSink
+    writer = Writer(sink(options, clock=lambda: kept.now), WriterOptions(timeout_seconds=30.0))
+    await writer.open()
+    logs = MemoryEventLogs(LogBounds(PLENTY, PLENTY, spill_folder))
+    kept = Kept(SqlExecutionStore(database, writer), logs, now=2_000.0)
+    yield lambda: kept
+    await writer.close()
+    await database.close()
