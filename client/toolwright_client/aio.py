@@ -21,6 +21,7 @@ from toolwright_client.handles import ExecutionHandle
 from toolwright_client.lookup import Lookup
 from toolwright_client.model import Effect, Execution, Tool, Validation
 from toolwright_client.options import Arguments, CallOptions, encoded, tool_call
+from toolwright_client.proof import Token, is_local, proof_of
 from toolwright_client.result import Result
 from toolwright_client.retries import RetryPolicy
 from toolwright_client.streams import EventStream, Opening
@@ -32,16 +33,21 @@ FAREWELL_SECONDS = 2.0
 class AsyncClient:
     """Calls the tools of one server. It connects when it is first used, and belongs to the event loop that used it.
 
-    `timeout` is the default for one call, in seconds, all its tries included. `metadata` goes with every rpc.
-    Every method raises ToolwrightError.
+    `timeout` is the default for one call, in seconds, all its tries included. `metadata` goes with every rpc, and so
+    does the `api_key` or the `token` (a text, or a function that is asked for it before each rpc); neither is sent over
+    a plain connection to another machine, unless `insecure`. Every method raises ToolwrightError, the constructor
+    ValueError.
     """
 
     def __init__(
         self,
         target: str,
         *,
+        api_key: str | None = None,
+        token: Token | None = None,
         tls: Tls | None = None,
         credentials: grpc.ChannelCredentials | None = None,
+        insecure: bool = False,
         timeout: float = 60.0,
         metadata: Mapping[str, str] | None = None,
         retries: RetryPolicy | None = None,
@@ -51,8 +57,11 @@ class AsyncClient:
         credentials = tls.credentials() if tls is not None else credentials
         self.target = target
         self._timeout = timeout
-        self._connection = Connection(target, credentials, channel_options)
-        self._caller = Caller(self._connection, policy, metadata or {})
+        # A proxy of the environment is for other machines, and would read what is plain.
+        direct = (("grpc.enable_http_proxy", 0),) if is_local(target) else ()
+        self._connection = Connection(target, credentials, (*direct, *channel_options))
+        proof = proof_of(target, api_key, token, encrypted=credentials is not None, insecure=insecure)
+        self._caller = Caller(self._connection, policy, metadata or {}, proof)
         self._lookup = Lookup(self._caller)
         self._stopping: set[asyncio.Task[None]] = set()
 

@@ -15,6 +15,7 @@ from toolwright_client.events import Event
 from toolwright_client.handles import ExecutionHandle
 from toolwright_client.model import Execution, Tool, Validation
 from toolwright_client.options import Arguments, CallOptions
+from toolwright_client.proof import Token, proof_of
 from toolwright_client.result import Result
 from toolwright_client.retries import RetryPolicy
 from toolwright_client.streams import EventStream
@@ -92,18 +93,26 @@ class Client:
         self,
         target: str,
         *,
+        api_key: str | None = None,
+        token: Token | None = None,
         tls: Tls | None = None,
         credentials: grpc.ChannelCredentials | None = None,
+        insecure: bool = False,
         timeout: float = 60.0,
         metadata: Mapping[str, str] | None = None,
         retries: RetryPolicy | None = None,
         channel_options: Sequence[tuple[str, str | int]] = (),
     ) -> None:
+        # Made later; what cannot be meant is refused now.
+        proof_of(target, api_key, token, encrypted=bool(tls or credentials), insecure=insecure)
         self.target = target
         self._make = lambda: AsyncClient(
             target,
+            api_key=api_key,
+            token=token,
             tls=tls,
             credentials=credentials,
+            insecure=insecure,
             timeout=timeout,
             metadata=metadata,
             retries=retries,

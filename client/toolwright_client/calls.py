@@ -11,6 +11,7 @@ from toolwright_client.connection import Connection
 from toolwright_client.deadline import Budget
 from toolwright_client.errors import ToolwrightError
 from toolwright_client.model import UNKNOWN, Effect, Failure
+from toolwright_client.proof import Proof
 from toolwright_client.retries import RetryPolicy, may_repeat
 from toolwright_client.statuses import CONNECTION_LOST, after_doubt, error_of, error_of_rpc
 
@@ -30,10 +31,13 @@ async def harmless() -> Effect:
 class Caller:
     """Sends over one connection."""
 
-    def __init__(self, connection: Connection, policy: RetryPolicy, metadata: Mapping[str, str]) -> None:
+    def __init__(
+        self, connection: Connection, policy: RetryPolicy, metadata: Mapping[str, str], proof: Proof | None = None
+    ) -> None:
         self.connection = connection
         self.policy = policy
         self._metadata = {name.lower(): value for name, value in metadata.items()}
+        self._proof = proof
 
     async def unary(
         self,
@@ -135,6 +139,9 @@ class Caller:
     def _headers(self, more: Mapping[str, str] | None) -> grpc.aio.Metadata:
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
+        if self._proof is not None:
+            name, value = self._proof.header()
+            carrier[name] = value
         return grpc.aio.Metadata(*(self._metadata | carrier | dict(more or {})).items())
 
     def _raise_if_closed(self, request_id: str) -> None:
