@@ -26,6 +26,8 @@ _WORDS_LIMIT = 1_024
 _METADATA_LIMIT = 32
 _VIOLATIONS_LIMIT = 20
 _TYPE_NAME_LIMIT = 100
+# Longer ones say no more, and some cannot be sent.
+_DELAY_LIMIT_SECONDS = 86_400
 _TRACEBACK_LIMIT = 16_384
 # Texts of these two come from exceptions that the tool's own checks raised.
 _OWN_CHECKS = ("value_error", "assertion_error")
@@ -122,6 +124,13 @@ def _forbidden(tool: Tool, value: Any) -> BadAnswer:
 
 def failure_of(tool: str, error: BaseException) -> Failure:
     """What callers hear of an exception that a tool raised: its own words if it is a ToolError, else its type."""
+    try:
+        return _described(tool, error)
+    except Exception:  # noqa: BLE001 (the exception is the tool's own, and so is what its attributes do when they are read)
+        return Failure(Reason.TOOL_FAILED, f"{tool} raised an exception that cannot be described")
+
+
+def _described(tool: str, error: BaseException) -> Failure:
     if isinstance(error, BadAnswer):
         return error.failure
     if isinstance(error, ToolError):
@@ -186,9 +195,11 @@ def _own_words(error: ToolError) -> Failure:
 
 
 def _seconds(value: object) -> float | None:
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, int):
+        value = min(value, _DELAY_LIMIT_SECONDS)  # may be beyond what a float holds
+    if not isinstance(value, int | float) or not math.isfinite(max(value, 0)):
         return None
-    return max(0.0, float(value))
+    return float(min(max(value, 0), _DELAY_LIMIT_SECONDS))
 
 
 def _refusal(tool: Tool, error: pydantic.ValidationError) -> Failure:

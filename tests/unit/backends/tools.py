@@ -102,6 +102,16 @@ def refuse_progress(context: ToolContext) -> list[str]:
     return refused
 
 
+class Secretive(type):
+    @property
+    def __name__(cls) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        raise RuntimeError(SECRET)
+
+
+class Nameless(Exception, metaclass=Secretive):
+    """Even to ask for its name fails."""
+
+
 @everywhere
 def fail(kind: str) -> None:
     if kind == "own words":
@@ -118,7 +128,10 @@ def fail(kind: str) -> None:
         raise ToolError(
             "\udc80" + "x" * 100_000, retry_delay=math.nan, metadata=cast("dict[str, str]", {1: 2, "long": "y" * 9_999})
         )
+    if kind.endswith(" delay"):
+        raise ToolError("later", retryable=True, retry_delay={"far": 1e300, "huge": 10**400, "past": -1e300}[kind[:-6]])
     errors: dict[str, BaseException] = {
+        "nameless": Nameless(SECRET),
         "exception": ValueError(SECRET),
         "exit": SystemExit(SECRET),
         "interrupt": KeyboardInterrupt(SECRET),
