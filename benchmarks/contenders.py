@@ -5,8 +5,8 @@ The bare server and ours are asked the same; a contender never measures anything
 
 import re
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import grpc
@@ -25,6 +25,7 @@ from toolwright.v1.tool_execution_pb2 import (
 
 CALL_SECONDS = 30.0
 SAMPLES = 5
+ECHO = "diagnostics.echo"
 
 
 class WrongAnswerError(Exception):
@@ -38,19 +39,24 @@ def arguments(size: int) -> str:
     return orjson.dumps({**contact, "notes": "n" * (size - len(empty))}).decode()
 
 
-def echo_request(size: int) -> bytes:
-    """The request that both servers get: an ExecuteRequest of `diagnostics.echo`."""
-    return ExecuteRequest(call=ToolCall(tool="diagnostics.echo", arguments_json=arguments(size))).SerializeToString()
+def echo_request(size: int, tool: str = ECHO) -> bytes:
+    """The request that both servers get: an ExecuteRequest of a tool that answers its arguments."""
+    return ExecuteRequest(call=ToolCall(tool=tool, arguments_json=arguments(size))).SerializeToString()
 
 
 class Contender(Protocol):
-    """One server under load."""
+    """One server under load. `headers` are what its callers send to be let in."""
 
     name: str
     address: str
     process: Process
     echo_path: str
     stream_path: str
+    headers: Mapping[str, str]
+
+    def echo_request(self, size: int) -> bytes:
+        """What is sent to have arguments of `size` bytes answered."""
+        ...
 
     def check_echo(self, size: int) -> Bounds:
         """Makes real calls, checks each answer, returns how long an answer may be.
@@ -82,12 +88,12 @@ def call(address: str, path: str, message: bytes) -> bytes:
     return next(samples(address, path, message))
 
 
-def samples(address: str, path: str, message: bytes) -> Iterator[bytes]:
+def samples(address: str, path: str, message: bytes, headers: Mapping[str, str] | None = None) -> Iterator[bytes]:
     """The answers of SAMPLES calls, one after the other, by a real client."""
     with grpc.insecure_channel(address) as channel:
         method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
         for _ in range(SAMPLES):
-            yield method(message, timeout=CALL_SECONDS)
+            yield method(message, timeout=CALL_SECONDS, metadata=tuple((headers or {}).items()))
 
 
 @dataclass
@@ -99,9 +105,13 @@ class BareServer:
     name: str = "bare"
     echo_path: str = f"/{bare.SERVICE}/Echo"
     stream_path: str = f"/{bare.SERVICE}/Stream"
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def echo_request(self, size: int) -> bytes:
+        return echo_request(size)
 
     def check_echo(self, size: int) -> Bounds:
-        request = echo_request(size)
+        request = self.echo_request(size)
         for answer in samples(self.address, self.echo_path, request):
             if answer != request:
                 raise WrongAnswerError(f"{self.name} echoed other bytes than it was sent")
@@ -124,7 +134,7 @@ class BareServer:
 
 @dataclass
 class Toolwright:
-    """Ours. `http` is where its metrics are."""
+    """Ours. `http` is where its metrics are; `tool` answers its arguments."""
 
     process: Process
     address: str
@@ -132,14 +142,19 @@ class Toolwright:
     name: str = "toolwright"
     echo_path: str = "/toolwright.v1.ToolExecution/Execute"
     stream_path: str = "/toolwright.v1.ToolExecution/ExecuteStream"
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    tool: str = ECHO
+
+    def echo_request(self, size: int) -> bytes:
+        return echo_request(size, self.tool)
 
     def check_echo(self, size: int) -> Bounds:
-        request, wanted = echo_request(size), orjson.loads(arguments(size))
+        request, wanted = self.echo_request(size), orjson.loads(arguments(size))
         bounds: Bounds | None = None
-        for answer in samples(self.address, self.echo_path, request):
+        for answer in samples(self.address, self.echo_path, request, self.headers):
             execution = ExecuteResponse.FromString(answer).execution
             if execution.state != STATE_SUCCEEDED or orjson.loads(execution.result.value_json) != wanted:
-                raise WrongAnswerError(f"{self.name} answered diagnostics.echo with {execution}")
+                raise WrongAnswerError(f"{self.name} answered {self.tool} with {execution}")
             seen = encoded_bounds(ExecuteResponse(execution=execution))
             bounds = seen if bounds is None else bounds.widened(seen)
         assert bounds is not None

@@ -1,14 +1,14 @@
 """A load generator for machines without h2load, as a process of its own that load.py starts.
 
-`python -m benchmarks.generator ADDRESS PATH FILE CONNECTIONS STREAMS CALLS` prints one JSON object. It costs more CPU
-per call than the servers it loads.
+`python -m benchmarks.generator ADDRESS PATH FILE CONNECTIONS STREAMS CALLS HEADERS` prints one JSON object; HEADERS is
+one as well. It costs more CPU per call than the servers it loads.
 """
 
 import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import grpc
@@ -19,19 +19,22 @@ DEADLINE_SECONDS = 30.0
 
 
 async def _caller(
-    channel: grpc.aio.Channel, path: str, message: bytes, turns: Iterator[int]
+    channel: grpc.aio.Channel, path: str, message: bytes, headers: Mapping[str, str], turns: Iterator[int]
 ) -> list[tuple[float, int]]:
     """Calls one after the other while there are turns; milliseconds and framed bytes of each answer."""
     method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
     seen: list[tuple[float, int]] = []
+    metadata = tuple(headers.items())
     for _ in turns:
         start = time.perf_counter()
-        answer = await method(message, timeout=DEADLINE_SECONDS)
+        answer = await method(message, timeout=DEADLINE_SECONDS, metadata=metadata)
         seen.append(((time.perf_counter() - start) * 1000, len(frame(answer))))
     return seen
 
 
-async def generate(address: str, path: str, message: bytes, *, connections: int, streams: int, calls: int) -> str:
+async def generate(
+    address: str, path: str, message: bytes, headers: Mapping[str, str], *, connections: int, streams: int, calls: int
+) -> str:
     """Makes the calls over connections of their own; the JSON text of what was seen."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(connections)]
@@ -40,7 +43,7 @@ async def generate(address: str, path: str, message: bytes, *, connections: int,
     turns = iter(range(calls))
     start = time.perf_counter()
     seen = await asyncio.gather(
-        *(_caller(channel, path, message, turns) for channel in channels for _ in range(streams))
+        *(_caller(channel, path, message, headers, turns) for channel in channels for _ in range(streams))
     )
     seconds = time.perf_counter() - start
     for channel in channels:
@@ -52,8 +55,8 @@ async def generate(address: str, path: str, message: bytes, *, connections: int,
 
 
 if __name__ == "__main__":
-    _address, _path, _file, *_numbers = sys.argv[1:]
+    _address, _path, _file, *_numbers, _headers = sys.argv[1:]
     _connections, _streams, _calls = (int(number) for number in _numbers)
-    _message = Path(_file).read_bytes()
-    _run = generate(_address, _path, _message, connections=_connections, streams=_streams, calls=_calls)
+    _message, _sent = Path(_file).read_bytes(), json.loads(_headers)
+    _run = generate(_address, _path, _message, _sent, connections=_connections, streams=_streams, calls=_calls)
     print(asyncio.run(_run))

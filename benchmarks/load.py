@@ -9,7 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -44,6 +45,8 @@ class Ask:
     path: str
     message: bytes
     callers: int
+    # Beside those that every gRPC call has.
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Generate(Protocol):
@@ -76,7 +79,7 @@ def with_h2load(ask: Ask, calls: int, folder: Path) -> Load:
     log.unlink(missing_ok=True)
     connections, streams = SHAPES[ask.callers]
     command = ["h2load", f"-n{calls}", f"-c{connections}", f"-m{streams}", f"-d{body}", f"--log-file={log}"]
-    for name, value in HEADERS.items():
+    for name, value in (HEADERS | dict(ask.headers)).items():
         command += ["-H", f"{name}: {value}"]
     done = subprocess.run(
         [*command, f"http://{ask.address}{ask.path}"], capture_output=True, text=True, check=False, timeout=300
@@ -111,8 +114,9 @@ def with_python(ask: Ask, calls: int, folder: Path) -> Load:
     body.write_bytes(ask.message)
     connections, streams = SHAPES[ask.callers]
     numbers = [str(number) for number in (connections, streams, calls)]
+    command = [sys.executable, "-m", "benchmarks.generator", ask.address, ask.path, str(body), *numbers]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.generator", ask.address, ask.path, str(body), *numbers],
+        [*command, json.dumps(dict(ask.headers))],
         capture_output=True,
         text=True,
         check=False,

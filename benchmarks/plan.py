@@ -3,19 +3,31 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import rounds
-from benchmarks.contenders import Contender
+from benchmarks.contenders import Contender, Toolwright
 from benchmarks.load import Generate
 from benchmarks.rounds import Comparison
-from benchmarks.servers import ONE_PERCENT, bare_server, every_call_to, span_sink, toolwright
-from benchmarks.targets import Verdict, all_spans_and, at_least, p50_within
+from benchmarks.servers import (
+    API_KEYS,
+    IN_MEMORY,
+    ONE_PERCENT,
+    bare_server,
+    every_call_to,
+    span_sink,
+    toolwright,
+)
+from benchmarks.targets import Verdict, all_spans_and, at_least, cpu_added_within, p50_ratio_of, p50_within
 from benchmarks.traced import Traced
 
 Outcome = tuple[Comparison, Verdict | None]
-NAMES = ("echo", "lone", "traced", "stream")
+NAMES = ("echo", "lone", "traced", "stream", "record")
+
+
+# A tool of writing_tools.py.
+ACTING = "benchmarks.write"
 
 
 @dataclass(frozen=True)
@@ -43,13 +55,37 @@ class Plan:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             bare = stack.enter_context(bare_server(folder))
-            if set(self.names) - {"traced"}:
+            if set(self.names) - {"traced", "record"}:
                 with toolwright(folder, "toolwright, 1 % traced", ONE_PERCENT) as ours:
                     yield from self.against(bare, ours)
             if "traced" in self.names:
                 sink = stack.enter_context(span_sink(folder))
                 ours = stack.enter_context(toolwright(folder, "toolwright, all traced", every_call_to(sink.address)))
                 yield self.traced(bare, ours, Traced(sink))
+            if "record" in self.names:
+                with toolwright(folder, "toolwright, keys, SQLite", ONE_PERCENT | API_KEYS) as ours:
+                    yield from self.recorded(bare, ours)
+                with (
+                    toolwright(folder, "toolwright, in memory", ONE_PERCENT | IN_MEMORY) as lean,
+                    toolwright(folder, "toolwright, SQLite", ONE_PERCENT) as ours,
+                ):
+                    yield from self.record_alone(lean, ours)
+
+    def recorded(self, bare: Contender, ours: Toolwright) -> Iterator[Outcome]:
+        """The whole with identity and record: tools that read, and tools that act, with a commit before and after."""
+        acting = replace(ours, tool=ACTING)
+        yield self._judged(self.echo("READ_ONLY, 200 B, 64 callers", bare, ours, 200, 64), at_least(0.82))
+        yield self._judged(self.echo("SIDE_EFFECT, 200 B, 64 callers", bare, acting, 200, 64), at_least(0.70))
+        yield self._judged(self.echo("READ_ONLY, 200 B, 1 caller", bare, ours, 200, 1), p50_ratio_of(0.65))
+        yield self.echo("SIDE_EFFECT, 200 B, 1 caller", bare, acting, 200, 1), None
+
+    def record_alone(self, lean: Toolwright, ours: Toolwright) -> Iterator[Outcome]:
+        """The same server without and with a record on disk."""
+        title = "record alone, READ_ONLY, 200 B, 64 callers"
+        yield self._judged(self.echo(title, lean, ours, 200, 64), cpu_added_within(30))
+        lean, ours = (replace(side, tool=ACTING) for side in (lean, ours))
+        title = "record alone, SIDE_EFFECT, 200 B, 64 callers"
+        yield self._judged(self.echo(title, lean, ours, 200, 64), cpu_added_within(60))
 
     def self_check(self) -> Iterator[Outcome]:
         """Bare against bare: every ratio must be about 1."""

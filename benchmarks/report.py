@@ -72,7 +72,10 @@ def text(comparison: Comparison, verdict: Verdict | None) -> str:
     lines = [comparison.title, _side(comparison.bare, comparison.unit), _side(comparison.ours, comparison.unit)]
     lines.append(f"  ratio       {_interval(comparison.ratio(), 3)}")
     lines.append(f"  by CPU      {_interval(comparison.cpu_ratio(), 3)}")
-    difference = comparison.p50_difference()
+    lines.append(f"  CPU, ours less bare   {_interval(comparison.cpu_added(), 1, '+')} µs")
+    difference, p50_ratio = comparison.p50_difference(), comparison.p50_ratio()
+    if p50_ratio is not None:
+        lines.append(f"  by p50      {_interval(p50_ratio, 3)}")
     if difference is not None:
         lines.append(f"  p50, ours less bare   {_interval(difference, 3, '+')} ms")
     lines += [f"  {note}" for note in comparison.notes]
@@ -83,11 +86,13 @@ def text(comparison: Comparison, verdict: Verdict | None) -> str:
 
 def data(comparison: Comparison, verdict: Verdict | None) -> dict[str, object]:
     """One comparison with every run of it."""
-    difference = comparison.p50_difference()
+    difference, p50_ratio = comparison.p50_difference(), comparison.p50_ratio()
     return {
         **asdict(comparison),
         "ratio": asdict(comparison.ratio()),
         "cpu_ratio": asdict(comparison.cpu_ratio()),
+        "cpu_added_micros": asdict(comparison.cpu_added()),
+        "p50_ratio": asdict(p50_ratio) if p50_ratio else None,
         "p50_difference_ms": asdict(difference) if difference else None,
         "verdict": asdict(verdict) if verdict else None,
     }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import tape
-from benchmarks.contenders import Contender, WrongAnswerError, echo_request
+from benchmarks.contenders import Contender, WrongAnswerError
 from benchmarks.figures import Interval, bootstrap, percentile
 from benchmarks.load import Ask, Generate
 
@@ -77,6 +77,17 @@ class Comparison:
         pairs = zip(self.bare.runs, self.ours.runs, strict=True)
         return bootstrap([(bare.cpu / bare.units) / (ours.cpu / ours.units) for bare, ours in pairs if ours.cpu])
 
+    def cpu_added(self) -> Interval:
+        """Ours less bare: CPU microseconds of the server process per call or event."""
+        pairs = zip(self.bare.runs, self.ours.runs, strict=True)
+        return bootstrap([(ours.cpu / ours.units - bare.cpu / bare.units) * 1e6 for bare, ours in pairs])
+
+    def p50_ratio(self) -> Interval | None:
+        """Bare over ours: the median latency. None where there are no latencies."""
+        pairs = zip(self.bare.runs, self.ours.runs, strict=True)
+        found = [bare.p50 / ours.p50 for bare, ours in pairs if ours.p50 and bare.p50]
+        return bootstrap(found) if found else None
+
     def p50_difference(self) -> Interval | None:
         """Ours less bare: the median latency, in milliseconds. None where there are no latencies."""
         pairs = zip(self.bare.runs, self.ours.runs, strict=True)
@@ -121,7 +132,8 @@ def echo_run(contender: Contender, size: int, callers: int, calls: int, generate
     counted = contender.calls_ok(path)
     before = contender.process.cpu_seconds()
     with tempfile.TemporaryDirectory() as folder:
-        seen = generate(Ask(contender.address, path, echo_request(size), callers), calls, Path(folder))
+        ask = Ask(contender.address, path, contender.echo_request(size), callers, contender.headers)
+        seen = generate(ask, calls, Path(folder))
     after = contender.process.cpu_seconds()
     _await_count(contender, path, counted + calls)
     bounds = bounds.widened(contender.check_echo(size))

@@ -10,10 +10,14 @@ from pathlib import Path
 import grpc
 
 from benchmarks import sink
-from benchmarks.contenders import BareServer, Toolwright, call
-from benchmarks.processes import Process, free_port
+from benchmarks.contenders import CALL_SECONDS, BareServer, Toolwright, call
+from benchmarks.processes import ROOT, Process, free_port
+from toolwright.v1 import keys_pb2, keys_pb2_grpc
 
 START_SECONDS = 30.0
+WRITING_TOOLS = ROOT / "benchmarks" / "writing_tools.py"
+IN_MEMORY = {"TOOLWRIGHT_DATABASE_URL": "memory:"}
+API_KEYS = {"TOOLWRIGHT_AUTH": "api-key"}
 ONE_PERCENT = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
 
 
@@ -61,28 +65,29 @@ def span_sink(folder: Path) -> Generator[Sink]:
 
 
 @contextmanager
-def toolwright(folder: Path, name: str, telemetry: Mapping[str, str]) -> Generator[Toolwright]:
-    """Ours as `toolwright serve` starts it, one process, with nothing but addresses, data and telemetry set."""
+def toolwright(folder: Path, name: str, chosen: Mapping[str, str]) -> Generator[Toolwright]:
+    """Ours as `toolwright serve` starts it, one process, with nothing set but addresses, data and what is chosen."""
     address, http = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    data = folder / f"{name}.data"
     settings = {
         "TOOLWRIGHT_LISTEN": address,
         "TOOLWRIGHT_HTTP_LISTEN": http,
-        "TOOLWRIGHT_DATA_DIR": str(folder / f"{name}.data"),
+        "TOOLWRIGHT_DATA_DIR": str(data),
         "TOOLWRIGHT_TOOLKITS": "diagnostics",
-        **telemetry,
+        **chosen,
     }
-    command = [str(Path(sys.executable).parent / "toolwright"), "serve"]
+    command = [str(Path(sys.executable).parent / "toolwright"), "serve", "--tools", str(WRITING_TOOLS)]
     process = Process(name, command, folder / f"{name}.log", settings)
     try:
         server = Toolwright(process, address, http, name)
-        _await_ready(server)
+        _await_ready(server, data / "admin.key" if "TOOLWRIGHT_AUTH" in chosen else None)
         yield server
     finally:
         process.stop()
 
 
-def _await_ready(server: Toolwright) -> None:
-    """Waits until ours answers an echo and its metrics.
+def _await_ready(server: Toolwright, admin_key: Path | None) -> None:
+    """Waits until ours answers an echo and its metrics, with a key that it was asked for when it wants keys.
 
     Raises:
         RuntimeError: it ended, or was not ready in time; says what it wrote.
@@ -90,9 +95,11 @@ def _await_ready(server: Toolwright) -> None:
     end = time.monotonic() + START_SECONDS
     while True:
         try:
+            if admin_key is not None and not server.headers:
+                server.headers = agent_key(server.address, admin_key.read_text(encoding="ascii").strip())
             server.check_echo(200)
             server.calls_ok(server.echo_path)
-        except (grpc.RpcError, urllib.error.URLError) as error:
+        except (grpc.RpcError, urllib.error.URLError, FileNotFoundError) as error:
             last = error
         else:
             return
@@ -100,3 +107,13 @@ def _await_ready(server: Toolwright) -> None:
             words = server.process.last_words()
             raise RuntimeError(f"{server.name} is not ready after {START_SECONDS:g} s or ended: {last}; {words}")
         time.sleep(0.1)
+
+
+def agent_key(address: str, admin_key: str) -> dict[str, str]:
+    """The headers of an agent that may call two tools, with a key that an admin has made for it."""
+    wanted = keys_pb2.CreateApiKeyRequest(user_id="agent", scopes=["diagnostics.*", "benchmarks.*"])
+    with grpc.insecure_channel(address) as channel:
+        made = keys_pb2_grpc.KeyServiceStub(channel).CreateApiKey(
+            wanted, timeout=CALL_SECONDS, metadata=(("authorization", f"Bearer {admin_key}"),)
+        )
+    return {"authorization": f"Bearer {made.secret}"}

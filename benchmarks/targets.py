@@ -37,6 +37,27 @@ def p50_within(milliseconds: float) -> Callable[[Comparison], Verdict]:
     return judge
 
 
+def p50_ratio_of(ratio: float) -> Callable[[Comparison], Verdict]:
+    """The bare median latency is at least this share of ours, by the median of the rounds."""
+
+    def judge(comparison: Comparison) -> Verdict:
+        found = comparison.p50_ratio()
+        seen = found.median if found else None
+        return Verdict(f"bare p50 at least {ratio:.2f} of ours", seen, seen is not None and seen >= ratio)
+
+    return judge
+
+
+def cpu_added_within(micros: float) -> Callable[[Comparison], Verdict]:
+    """Ours takes at most so much more CPU per call, by the median of the rounds."""
+
+    def judge(comparison: Comparison) -> Verdict:
+        seen = comparison.cpu_added().median
+        return Verdict(f"at most {micros:.0f} µs of CPU more per call", seen, seen <= micros)
+
+    return judge
+
+
 def all_spans_and(spans: Traced, judge: Callable[[Comparison], Verdict]) -> Callable[[Comparison], Verdict]:
     """Besides the other target, every span must have reached the sink."""
 
