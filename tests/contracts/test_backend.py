@@ -160,11 +160,13 @@ async def test_odd_words_are_made_fit_to_travel(subject: Subject) -> None:
 @pytest.mark.parametrize(("kind", "seconds"), [("far delay", 86_400), ("huge delay", 86_400), ("past delay", 0)])
 async def test_a_delay_that_no_message_can_hold_is_shortened(subject: Subject, kind: str, seconds: float) -> None:
     error = await subject.failure("fail", {"kind": kind})
+    assert isinstance(error, ToolFailed)
     assert error.failure.retry_delay == seconds
 
 
 async def test_an_exception_that_cannot_be_described_is_a_failure_like_any_other(subject: Subject) -> None:
     error = await subject.failure("fail", {"kind": "nameless"})
+    assert isinstance(error, ToolFailed)
     assert error.failure.reason is Reason.TOOL_FAILED
     assert error.failure.message == f"suite.{subject.kind}_fail raised an exception that cannot be described"
 
