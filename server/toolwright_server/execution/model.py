@@ -117,6 +117,9 @@ class Execution:
     category: str = ""
     # The canonical arguments as they are kept (redacted); None when the tool keeps none.
     arguments: bytes | None = None
+    # Random; the audit trail's digests of arguments and result are made with it, so that once it is erased with them
+    # nobody can guess what they were. None when nothing of them is kept.
+    salt: bytes | None = None
 
     def move(self, to: State) -> None:
         """Enter another state. Raises ValueError for a move that the table does not allow."""

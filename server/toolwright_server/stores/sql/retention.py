@@ -21,8 +21,8 @@ from toolwright_server.stores.sql.writer import DAY_SECONDS, Writer
 _C: Final = executions.c
 _R: Final = request_ids.c
 # A digest is kept as long as the payload that it is made of: from the one the other might be guessed.
-_HAS_PAYLOAD: Final = sa.or_(_C.digest != b"", _C.arguments.is_not(None), _C.result.is_not(None))
-_NO_PAYLOAD: Final[Mapping[str, Any]] = {"digest": b"", "arguments": None, "result": None}
+_HAS_PAYLOAD: Final = sa.or_(_C.digest != b"", _C.arguments.is_not(None), _C.result.is_not(None), _C.salt.is_not(None))
+_NO_PAYLOAD: Final[Mapping[str, Any]] = {"digest": b"", "arguments": None, "result": None, "salt": None}
 
 _Row = sa.Row[*tuple[Any, ...]]
 

@@ -16,7 +16,7 @@ Row = tuple[Any, ...]
 
 COLUMNS: Final = tuple(executions.columns)
 # What a later change of an execution may find different. The rest is as it was at first.
-MUTABLE: Final = ("state", "server_id", "epoch", "end_time", "stopped", "body", "arguments", "result")
+MUTABLE: Final = ("state", "server_id", "epoch", "end_time", "stopped", "body", "arguments", "result", "salt")
 
 _STATES = {state.value: state for state in State}
 _STOPPED = {stopped.value: stopped for stopped in Stopped}
@@ -52,6 +52,7 @@ def values(execution: Execution) -> Row:
         _json(_body(execution)),
         execution.arguments,
         execution.result,
+        execution.salt,
     )
 
 
@@ -79,6 +80,7 @@ def execution(row: Sequence[Any]) -> Execution:
         digest=row[19],
         arguments=row[21],
         result=row[22],
+        salt=row[23],
         tool_version=body["tool_version"],
         effect=Effect(body["effect"]),
         deadline_time=body["deadline_time"],

@@ -72,6 +72,8 @@ executions = sa.Table(
     # JSON text as it is kept (redacted); null when not kept.
     sa.Column("arguments", sa.LargeBinary),
     sa.Column("result", sa.LargeBinary),
+    # Of the audit trail's digests of both; erased with them.
+    sa.Column("salt", sa.LargeBinary),
     # get; an admin's list, whose order it is; retention, which goes by the time in the id.
     sa.PrimaryKeyConstraint("execution_id", name="executions_pk"),
     # An operator's list: `tenant = ? ORDER BY execution_id DESC`.

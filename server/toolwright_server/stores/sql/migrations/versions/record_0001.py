@@ -46,6 +46,7 @@ def _executions(metadata: sa.MetaData) -> None:
         _bytes("body"),
         _bytes("arguments", nullable=True),
         _bytes("result", nullable=True),
+        _bytes("salt", nullable=True),
         sa.Index("executions_of_tenant", "tenant", "execution_id"),
         sa.Index("executions_of_user", "tenant", "user_id", "execution_id"),
         _partial("executions_of_task", "task_id", "execution_id", where="task_id <> execution_id"),

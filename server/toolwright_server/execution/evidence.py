@@ -1,0 +1,102 @@
+"""What the audit trail says of executions: who asked for what, and what became of it. Never a payload itself.
+
+Of arguments and results as they are kept it holds a digest: HMAC-SHA-256 whose key is the execution's salt, over
+`arguments` or `result`, a zero byte and the payload. The salt lies beside the payload and is erased with it; what is
+left then says nothing. Of what is not kept it holds no digest.
+"""
+
+import hmac
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from toolwright_server.catalog.model import Effect
+from toolwright_server.execution.model import Execution
+from toolwright_server.records.audit.model import Entry, Fact, Kind
+
+_SALT_BYTES: Final = 16
+
+
+class ExecutionEvidence:
+    """The entries that go with each change of an execution. Call before the execution's values are taken."""
+
+    def intent(self, execution: Execution) -> Sequence[Entry]:
+        """None for calls that are not awaited before they are run: their outcome says it all."""
+        return () if _at_once(execution) else (intent_entry(execution),)
+
+    def outcome(self, execution: Execution) -> Sequence[Entry]:
+        return (call_entry(execution) if _at_once(execution) else outcome_entry(execution),)
+
+
+def intent_entry(execution: Execution) -> Entry:
+    """That a tool is about to be called."""
+    return _entry(Kind.INTENT, execution, execution.create_time, _asked(execution))
+
+
+def outcome_entry(execution: Execution) -> Entry:
+    """What became of it."""
+    facts: dict[str, Fact] = {"tool": execution.tool, **_became(execution)}
+    return _entry(Kind.OUTCOME, execution, execution.end_time or execution.create_time, facts)
+
+
+def call_entry(execution: Execution) -> Entry:
+    """Both in one, for a call whose intent had no entry of its own."""
+    facts = {**_asked(execution), **_became(execution)}
+    return _entry(Kind.CALL, execution, execution.end_time or execution.create_time, facts)
+
+
+def payload_digest(salt: bytes, what: str, payload: bytes) -> str:
+    """The digest of a payload, 64 hexadecimal digits. `what` is `arguments` or `result`."""
+    return hmac.digest(salt, b"%b\0%b" % (what.encode(), payload), "sha256").hex()
+
+
+def _at_once(execution: Execution) -> bool:
+    return execution.effect is not Effect.SIDE_EFFECT and not execution.request_id
+
+
+def _entry(kind: Kind, execution: Execution, time: float, facts: dict[str, Fact]) -> Entry:
+    caller = execution.caller
+    return Entry(kind, caller.tenant, caller.principal, caller.user, time, execution.execution_id, facts)
+
+
+def _asked(execution: Execution) -> dict[str, Fact]:
+    facts: dict[str, Fact] = {
+        "tool": execution.tool,
+        "version": execution.tool_version,
+        "effect": execution.effect.value,
+    }
+    if execution.request_id:
+        facts["request_id"] = execution.request_id
+    if execution.task_id != execution.execution_id:
+        facts["task"] = execution.task_id
+    if execution.parent_execution_id:
+        facts["parent"] = execution.parent_execution_id
+    if execution.session_id:
+        facts["session"] = execution.session_id
+    if execution.agent_id:
+        facts["agent"] = execution.agent_id
+    if execution.arguments is not None:
+        facts["arguments"] = payload_digest(_salt(execution), "arguments", execution.arguments)
+    return facts
+
+
+def _became(execution: Execution) -> dict[str, Fact]:
+    facts: dict[str, Fact] = {
+        "state": execution.state.name,
+        "stopped": execution.stopped.name,
+        "attempts": execution.attempts,
+    }
+    failure = execution.failure
+    if failure is not None:
+        facts["reason"] = failure.reason.name
+        if "outcome" in failure.metadata:
+            facts["outcome"] = failure.metadata["outcome"]
+    if execution.result is not None:
+        facts["result"] = payload_digest(_salt(execution), "result", execution.result)
+    return facts
+
+
+def _salt(execution: Execution) -> bytes:
+    if execution.salt is None:
+        execution.salt = os.urandom(_SALT_BYTES)
+    return execution.salt
