@@ -1,0 +1,59 @@
+"""Writers for tests, on any database, and what is in the tables as any other server sees it."""
+
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from tests.contracts.executions import row
+from toolwright_server.execution.model import Execution
+from toolwright_server.stores.sql.change import Linker
+from toolwright_server.stores.sql.engine import Database, DatabaseOptions
+from toolwright_server.stores.sql.group import Sink
+from toolwright_server.stores.sql.postgres import PostgresSink
+from toolwright_server.stores.sql.sqlite import SqliteSink
+from toolwright_server.stores.sql.tables import executions
+from toolwright_server.stores.sql.writer import Writer, WriterOptions
+
+__all__ = ["broken", "kept", "row", "sink_of", "writing"]
+
+PATIENT = WriterOptions(timeout_seconds=30.0)
+
+
+def sink_of(
+    options: DatabaseOptions, *, lease: tuple[str, int] | None = None, linker: Linker | None = None
+) -> SqliteSink | PostgresSink:
+    return (SqliteSink if options.is_sqlite else PostgresSink)(options, lease=lease, linker=linker)
+
+
+@contextlib.asynccontextmanager
+async def writing(
+    database: Database,
+    options: WriterOptions = PATIENT,
+    *,
+    sink: Sink | None = None,
+    lease: tuple[str, int] | None = None,
+    linker: Linker | None = None,
+) -> AsyncGenerator[Writer]:
+    writer = Writer(sink or sink_of(database.options, lease=lease, linker=linker), options)
+    await writer.open()
+    try:
+        yield writer
+    finally:
+        await writer.close()
+
+
+async def kept(database: Database, *columns: sa.Column[Any]) -> list[Any]:
+    """What is committed, by id: the ids, or rows of these columns."""
+    chosen = columns or (executions.c.execution_id,)
+    async with database.reading() as connection:
+        found: Sequence[Any] = (
+            await connection.execute(sa.select(*chosen).select_from(executions).order_by(executions.c.execution_id))
+        ).all()
+    return [tuple(each) if columns else each[0] for each in found]
+
+
+def broken(execution_id: str) -> Execution:
+    """A row that no database takes: it must have a tool."""
+    return row(execution_id, tool=None)
