@@ -30,18 +30,21 @@ CHANNEL = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One answer. `code` is gRPC's name; of an answer in OK there is the outcome too."""
+    """One answer. `code` is gRPC's name; `outcome` what a refusal says of the work; the rest comes with OK."""
 
     code: str
     reason: str = ""
     execution_id: str = ""
+    outcome: str = ""
     state: int = 0
     value: str = ""
 
 
 @dataclass(slots=True)
 class Asked:
-    """One call that somebody wants made once. Without `request_id` it is never repeated."""
+    """One call that somebody wants made once. Without `request_id` it is never repeated. `lost`: how often the
+    connection broke; `refused`: when the server said that it could not, for the time being.
+    """
 
     key: str
     tool: str
@@ -49,6 +52,7 @@ class Asked:
     after: float
     request_id: str
     told: list[Told] = field(default_factory=list[Told])
+    refused: list[Told] = field(default_factory=list[Told])
     lost: int = 0
 
     @property
@@ -140,7 +144,10 @@ class Load:
         """Whether the server answered at all."""
         told = await _call(stubs.all[home % len(stubs.all)], asked)
         if told.code == "UNAVAILABLE":
-            asked.lost += 1
+            if told.reason:
+                asked.refused.append(told)
+            else:
+                asked.lost += 1
             if asked.request_id:
                 self.unanswered.append(asked)
             return bool(told.reason)
@@ -152,20 +159,32 @@ async def _call(stub: Any, asked: Asked) -> Told:
     try:
         answer = await stub.Execute(asked.request(), timeout=CALL_SECONDS)
     except grpc.aio.AioRpcError as error:
-        refused = unpacked(error)
-        return Told(refused.code, refused.reason, refused.metadata.get("execution_id", ""))
+        return told_off(error)
     return told_by(answer.execution)
+
+
+def told_off(error: grpc.aio.AioRpcError) -> Told:
+    """What a status says."""
+    refused = unpacked(error)
+    about = refused.metadata
+    return Told(refused.code, refused.reason, about.get("execution_id", ""), about.get("outcome", ""))
 
 
 def told_by(row: common_pb2.Execution) -> Told:
     """What an execution says."""
-    return Told("OK", row.error.reason, row.execution_id, row.state, row.result.value_json)
+    outcome = row.error.metadata["outcome"] if row.HasField("error") else ""
+    return Told("OK", row.error.reason, row.execution_id, outcome, row.state, row.result.value_json)
 
 
 def figures(load: Load, lives: int, effects: int) -> str:
     """What happened, in one line."""
-    lost = sum(asked.lost for asked in load.asked)
-    return json.dumps(
-        {"lives": lives, "calls": len(load.asked), "lost": lost, "repeats": load.repeats, "effects": effects}
-        | {"told": dict(load.told())}
-    )
+    seen = {
+        "lives": lives,
+        "calls": len(load.asked),
+        "lost": sum(asked.lost for asked in load.asked),
+        "refused": sum(len(asked.refused) for asked in load.asked),
+        "repeats": load.repeats,
+        "effects": effects,
+        "told": dict(load.told()),
+    }
+    return json.dumps(seen)

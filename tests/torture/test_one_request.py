@@ -15,11 +15,10 @@ from tests.counter import Counter, running_counter
 from tests.databases import Postgres
 from tests.live import LiveServer, eventually, execute_request
 from tests.live import stubs as stubs_of
-from tests.refused import unpacked
 from toolwright.v1 import tool_execution_pb2
 
 from .housing import LEASE_SECONDS, House
-from .killing import Stubs, Told, told_by
+from .killing import Stubs, Told, told_by, told_off
 
 SCALE = float(os.environ.get("TORTURE_SCALE", "1"))
 CALLERS = max(100, round(1000 * SCALE))
@@ -66,9 +65,9 @@ async def _ask(stubs: Stubs, number: int, tool: str, pause: float) -> Told:
         try:
             answer = await stubs.all[number % len(stubs.all)].Execute(request, timeout=SECONDS)
         except grpc.aio.AioRpcError as error:
-            refused = unpacked(error)
-            if refused.code != "UNAVAILABLE":
-                return Told(refused.code, refused.reason, refused.metadata.get("execution_id", ""))
+            told = told_off(error)
+            if told.code != "UNAVAILABLE":
+                return told
             number += 1
         else:
             return told_by(answer.execution)
@@ -101,7 +100,7 @@ def test_all_are_told_that_nobody_knows_when_the_server_that_did_it_is_killed(
     told = together(servers, "acting.act", 10 * LEASE_SECONDS, lambda: kill_who_runs_it(servers, counter))
     print(f"\n{CALLERS} callers, server killed: {dict(Tally(told))}")  # noqa: T201 (the long run's product)
     [effect] = counter.effects()
-    assert set(told) == {Told("ABORTED", "OUTCOME_UNKNOWN", effect.execution_id)}
+    assert set(told) == {Told("ABORTED", "OUTCOME_UNKNOWN", effect.execution_id, "unknown")}
 
 
 def test_all_are_given_what_a_look_up_found_when_the_server_that_did_it_is_killed(
