@@ -73,6 +73,8 @@ class Scripted:
         self.rest: Events = lambda _: iter(())
         self.tools: list[tool_catalog_pb2.Tool] = []
         self.filters: list[str] = []
+        # Newest first, as they are listed and got.
+        self.history: list[common_pb2.Execution] = []
         # Set when a call has arrived, and when it was ended from the other side.
         self.arrived = threading.Event()
         self.cancelled = threading.Event()
@@ -107,6 +109,24 @@ class _Execution(tool_execution_pb2_grpc.ToolExecutionServicer):
         self.script.attached.append(request)
         for each in self.script.rest(context):
             yield tool_execution_pb2.WaitExecutionResponse(event=each)
+
+    def GetExecution(self, request: Any, context: Context) -> Any:
+        for each in self.script.history:
+            if request.execution_id == each.execution_id or (
+                request.request_id and request.request_id == each.request_id
+            ):
+                return tool_execution_pb2.GetExecutionResponse(execution=each)
+        abort(context, grpc.StatusCode.NOT_FOUND, "RESOURCE_NOT_FOUND")
+
+    def ListExecutions(self, request: Any, context: Context) -> Any:
+        """Pages of at most two, or of what was asked."""
+        self.script.filters.append(request.filter)
+        start = int(request.page_token or 0)
+        end = start + min(request.page_size, 2)
+        more = str(end) if len(self.script.history) > end else ""
+        return tool_execution_pb2.ListExecutionsResponse(
+            executions=self.script.history[start:end], next_page_token=more
+        )
 
 
 class _Catalog(tool_catalog_pb2_grpc.ToolCatalogServiceServicer):

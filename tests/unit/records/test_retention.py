@@ -6,7 +6,10 @@ import logging
 import pytest
 
 from toolwright_server.errors import Reason, ToolwrightError
-from toolwright_server.records.retention import DAY_SECONDS, Retention, Rule
+from toolwright_server.records.audit.model import Entry, Kind
+from toolwright_server.records.audit.offline.report import Report
+from toolwright_server.records.audit.retention import NotPrunable, Retained
+from toolwright_server.records.retention import DAY_SECONDS, Retention, Rule, audit_eraser
 
 pytestmark = pytest.mark.asyncio
 
@@ -83,18 +86,47 @@ async def test_the_rules_are_applied_at_once_and_after_every_interval_until_the_
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "retention"]
 
 
-async def test_a_defect_is_logged_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_defect_in_one_kind_is_logged_and_keeps_no_other_from_being_erased(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def broken(before: float, limit: int) -> int:
         raise ZeroDivisionError
 
-    paused = asyncio.Event()
+    shelf = Shelf(0.0)
+    await Retention([Rule("broken", 1, broken), Rule("things", 1, shelf.erase)], 60, clock=now).run()
+    assert shelf.ended == []
+    assert "erasing broken older than 1 days failed" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
 
-    async def pause(seconds: float) -> None:
-        paused.set()
-        await asyncio.Event().wait()
 
-    retention = Retention([Rule("things", 1, broken)], 60, clock=now, pause=pause)
-    retention.start()
-    await asyncio.wait_for(paused.wait(), 10)
-    await retention.close()
-    assert "retention failed; it is tried again in 60 s" in caplog.text
+class Trail:
+    """An audit trail that notes what was asked."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.asked: list[tuple[float, Entry]] = []
+
+    async def prune(self, before: float, evidence: Entry) -> Retained:
+        self.asked.append((before, evidence))
+        if self.error is not None:
+            raise self.error
+        return Retained(5, 1)
+
+
+async def test_the_audit_trail_is_pruned_once_a_day_because_all_of_it_is_verified_first() -> None:
+    trail = Trail()
+    times = iter([0.0, 3_600.0, DAY_SECONDS - 1, DAY_SECONDS])
+    erase = audit_eraser(trail, clock=lambda: next(times))
+    assert [await erase(7.0, 500) for _ in range(4)] == [6, 0, 0, 6]
+    assert [before for before, _ in trail.asked] == [7.0, 7.0]
+    assert trail.asked[0][1] == Entry(Kind.RETENTION, "", "", "", 0.0, facts={"what": "audit"})
+
+
+async def test_a_trail_that_was_touched_is_not_pruned_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    trail = Trail(NotPrunable(Report()))
+    retention = Retention([Rule("audit entries", 1, audit_eraser(trail, clock=now))], 60, clock=now)
+    await retention.run()
+    assert (
+        "audit entries older than 1 days could not be erased: nothing is erased of a trail that was touched"
+        in caplog.text
+    )
