@@ -41,6 +41,7 @@ def row(age_days: float, *, tenant: str = "acme", number: int = 0, **facts: Any)
         "end_time": created + 1,
         "arguments": b'{"a":1}',
         "result": b'"r"',
+        "salt": b"salt",
         "request_id": "",
         **facts,
     }
@@ -136,11 +137,11 @@ async def test_payloads_go_with_their_digest_and_the_rest_stays(kept: Kept) -> N
     old, young, bare = row(3, request_id="r"), row(1, request_id="s"), row(3, number=1, arguments=None, result=None)
     await kept.add(old, young, bare)
     assert await kept.retention.payloads(NOW - 2 * DAY, 10) == 2
-    columns = (executions.c.execution_id, executions.c.arguments, executions.c.result, executions.c.digest)
+    columns = [executions.c[name] for name in ("execution_id", "arguments", "result", "digest", "salt")]
     assert await kept.read(*columns) == [
-        (old.execution_id, None, None, b""),
-        (bare.execution_id, None, None, b""),
-        (young.execution_id, b'{"a":1}', b'"r"', b"\x00digest"),
+        (old.execution_id, None, None, b"", None),
+        (bare.execution_id, None, None, b"", None),
+        (young.execution_id, b'{"a":1}', b'"r"', b"\x00digest", b"salt"),
     ]
     assert await kept.read(request_ids.c.request_id, request_ids.c.digest) == [("r", b""), ("s", b"\x00digest")]
     assert await kept.retention.payloads(NOW - 2 * DAY, 10) == 0

@@ -51,7 +51,7 @@ class SqlRetention:
         return await self._erased("executions", before, ids, erase)
 
     async def payloads(self, before: float, limit: int) -> int:
-        """Erase arguments, results and digests of executions that ended before `before`; the rest of them stays."""
+        """Erase arguments, results and what was made of them, of executions that ended before `before`; the rest stays."""
         ids = await self._old(before, limit, _HAS_PAYLOAD, _C.execution_id >= self._bare)
 
         def erase(connection: sa.Connection) -> Sequence[_Row]:
