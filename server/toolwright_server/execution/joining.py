@@ -24,7 +24,7 @@ Ended = Callable[[Sequence[str]], Awaitable[Sequence[Execution]]]
 
 
 class Joining:
-    """See the module. `queries` counts how often the store was asked."""
+    """See the module. `queries` counts how often the store was asked; `interval_seconds` is the time to the next."""
 
     def __init__(
         self, ended: Ended, *, shortest_seconds: float = SHORTEST_SECONDS, longest_seconds: float = LONGEST_SECONDS
@@ -32,7 +32,7 @@ class Joining:
         self._ended = ended
         self._shortest = shortest_seconds
         self._longest = longest_seconds
-        self._interval = shortest_seconds
+        self.interval_seconds = shortest_seconds
         self._clock = time.monotonic
         self._waiting: dict[str, set[asyncio.Future[Execution]]] = {}
         self._hurry = asyncio.Event()
@@ -44,12 +44,17 @@ class Joining:
         """How many executions are waited for."""
         return len(self._waiting)
 
+    @property
+    def asking(self) -> bool:
+        """Whether questions are being asked."""
+        return self._task is not None
+
     async def ended(self, execution_id: str) -> Execution:
         """Wait until an execution has ended; without end if it never does: the caller's deadline is the bound."""
         future: asyncio.Future[Execution] = asyncio.get_running_loop().create_future()
         waiters = self._waiting.setdefault(execution_id, set())
         waiters.add(future)
-        self._interval = self._shortest
+        self.interval_seconds = self._shortest
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._poll(), name="joining")
         else:
@@ -75,8 +80,12 @@ class Joining:
         try:
             while self._waiting:
                 await self._look()
-                if self._waiting:
-                    await self._rest()
+                await self._rest()
+        except Exception as error:
+            # A defect of ours: nobody waits in vain for it.
+            _logger.exception("executions on other servers could not be looked at")
+            for future in [future for waiters in self._waiting.values() for future in waiters if not future.done()]:
+                future.set_exception(error)
         finally:
             self._task = None
 
@@ -85,7 +94,7 @@ class Joining:
         try:
             found = await self._ended(tuple(self._waiting))
         except ToolwrightError as error:
-            self._interval = self._longest
+            self.interval_seconds = self._longest
             _logger.warning("executions on other servers cannot be looked at: %s", error)
             return
         for execution in found:
@@ -96,9 +105,9 @@ class Joining:
     async def _rest(self) -> None:
         """Wait for the next tick, which comes sooner when somebody new begins to wait."""
         looked = self._clock()
-        while self._waiting and (left := looked + self._interval - self._clock()) > 0:
+        while self._waiting and (left := looked + self.interval_seconds - self._clock()) > 0:
             self._hurry.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._hurry.wait()
-        self._interval = min(self._longest, self._interval * _GROWTH)
+        self.interval_seconds = min(self._longest, self.interval_seconds * _GROWTH)
