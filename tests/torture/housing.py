@@ -18,18 +18,21 @@ KILLED_STARTS = 8
 
 @dataclass
 class House:
-    """What the servers share. `database_url` empty: a SQLite file in each one's data directory."""
+    """What the servers share. `database_url` empty: a SQLite file in each one's data directory, which is `data_dir`
+    where that is given, and else one for each slot.
+    """
 
     folder: Path
     counter: Counter
     database_url: str = ""
+    data_dir: Path | None = None
     lives: int = 0
 
     def settings(self, slot: str) -> dict[str, str]:
         """The environment of the servers in a slot, one after the other."""
         settings = {
             "TOOLWRIGHT_TOOLKITS": "diagnostics",
-            "TOOLWRIGHT_DATA_DIR": str(self.folder / f"data-{slot}"),
+            "TOOLWRIGHT_DATA_DIR": str(self.data_dir or self.folder / f"data-{slot}"),
             "TOOLWRIGHT_DATABASE_URL": self.database_url,
             "TOOLWRIGHT_AUDIT_KEY_FILE": str(self.folder / "audit.key"),
             "TOOLWRIGHT_LEASE_SECONDS": str(LEASE_SECONDS),

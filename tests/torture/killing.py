@@ -106,7 +106,7 @@ class Load:
         async with Stubs(addresses) as stubs:
             callers = [asyncio.create_task(self._caller(stubs, number, ending)) for number in range(CALLERS)]
             await asyncio.sleep(moment)
-            kill()
+            await asyncio.to_thread(kill)
             await asyncio.sleep(after)
             ending.set()
             await asyncio.gather(*callers)

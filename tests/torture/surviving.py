@@ -5,7 +5,7 @@ Each thing that is wrong is one line of text; a test asserts that there are none
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,11 +30,11 @@ class Survived:
     values: Mapping[str, str]
     effects: Sequence[Effect]
 
-    def wrong(self) -> list[str]:
-        """What must not be, a line each."""
+    def wrong(self, explained: Collection[str] = ()) -> list[str]:
+        """What must not be, a line each. `explained` are reasons that callers may have been given besides."""
         return [
             *self._wrong_answers(),
-            *self._doubted_wrongly(),
+            *self._doubted_wrongly(explained),
             *self._wrong_effects(),
             *self._wrong_rows(),
         ]
@@ -54,7 +54,7 @@ class Survived:
             if asked.tool in ACTS and len(ended_well) > 1:
                 yield f"{asked.key}: one request, several answers: {ended_well}"
 
-    def _doubted_wrongly(self) -> Iterator[str]:
+    def _doubted_wrongly(self, explained: Collection[str]) -> Iterator[str]:
         """Who was told that nobody knows was told so of an execution of which nobody knows."""
         for asked in self.asked:
             for told in asked.told:
@@ -62,8 +62,8 @@ class Survived:
                 if told.code == "ABORTED":
                     if row is None or row.state != common_pb2.STATE_OUTCOME_UNKNOWN:
                         yield f"{asked.key}: told {told}, but the history says {row}"
-                elif told.code != "OK":
-                    yield f"{asked.key}: {told} is no answer that a kill explains"
+                elif told.code != "OK" and told.reason not in explained:
+                    yield f"{asked.key}: {told} is no answer that what happened explains"
             if asked.request_id and not asked.told:
                 yield f"{asked.key}: never answered"
 
@@ -73,7 +73,7 @@ class Survived:
         for effect in self.effects:
             by_key[effect.key].append(effect)
             row = self.rows.get(effect.execution_id)
-            if not effect.intended:
+            if effect.intended is False:
                 yield f"{effect}: its intent was not in the record"
             if row is None or row.tool not in ACTS:
                 yield f"{effect}: the history has {row}"
