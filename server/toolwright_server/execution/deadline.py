@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from enum import IntEnum
+from math import inf
 
 # Our error must arrive before the client's own bare one: C-core clients overstate their deadline by up to 3.93 %.
 MARGIN_RATIO = 0.04
@@ -44,9 +45,12 @@ class Deadline:
     @classmethod
     def shortest(cls, now: float, *limits: tuple[float | None, DeadlineSource]) -> "Deadline":
         """The shortest of the limits (seconds from now; None: no limit). At least one must be given."""
-        seconds, source = min(
-            ((limit, source) for limit, source in limits if limit is not None), key=lambda pair: pair[0]
-        )
+        seconds, source = inf, None
+        for limit, its_source in limits:
+            if limit is not None and limit < seconds:
+                seconds, source = limit, its_source
+        if source is None:
+            raise ValueError("a deadline needs at least one limit")
         return cls(now + seconds, source, seconds)
 
     def remaining(self) -> float:

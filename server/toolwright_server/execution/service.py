@@ -1,6 +1,7 @@
 """The ToolExecution service: reads a request, asks the engine, writes the answer. Decides nothing."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from toolwright.v1 import common_pb2
 from toolwright.v1 import tool_execution_pb2 as pb
@@ -18,7 +19,8 @@ from toolwright_server.rpc.call import RpcCall
 EXECUTION_ID_TRAILER = "toolwright-execution-id"
 PAGE_DEFAULT = 50
 
-WriteEvent = Callable[[common_pb2.ExecutionEvent], Awaitable[None]]
+# An answer in a stream of events.
+Response = TypeVar("Response", pb.ExecuteStreamResponse, pb.WaitExecutionResponse)
 
 
 class ToolExecutionService:
@@ -45,7 +47,7 @@ class ToolExecutionService:
         silence = wire.heartbeat_seconds(request)
         flight = await self._begin(request.call, call)
         try:
-            await self._stream(flight, silence, lambda event: write(pb.ExecuteStreamResponse(event=event)))
+            await self._stream(flight, silence, write)
         except ToolwrightError:
             # The reader was too slow: the execution goes on, and the client attaches again.
             raise
@@ -89,7 +91,7 @@ class ToolExecutionService:
         events = self._events_of(execution, call)
         after = request.after_sequence if request.after_sequence >= 0 else events.last_sequence
         batches = follow(events, after, silence)
-        await _write_events(execution, batches, lambda event: write(pb.WaitExecutionResponse(event=event)))
+        await _write_events(execution, batches, pb.WaitExecutionResponse, write)
         await write(pb.WaitExecutionResponse(event=wire.finished(execution)))
 
     async def CancelExecution(self, request: pb.CancelExecutionRequest, call: RpcCall) -> pb.CancelExecutionResponse:
@@ -106,12 +108,14 @@ class ToolExecutionService:
         call.trailers.append((EXECUTION_ID_TRAILER, call.execution_id))
         return flight
 
-    async def _stream(self, flight: Flight, silence: float, write: WriteEvent) -> None:
+    async def _stream(
+        self, flight: Flight, silence: float, write: Callable[[pb.ExecuteStreamResponse], Awaitable[None]]
+    ) -> None:
         batches = follow(flight.events, 0, silence, attendance.latest(flight), attached=True)
-        await _write_events(flight.execution, batches, write)
+        await _write_events(flight.execution, batches, pb.ExecuteStreamResponse, write)
         if not flight.finished:
             raise attendance.goes_on(flight)
-        await write(wire.finished(flight.execution))
+        await write(pb.ExecuteStreamResponse(event=wire.finished(flight.execution)))
 
     def _events_of(self, execution: Execution, call: RpcCall) -> EventLog:
         flight = self._executor.flight(call.caller, execution.execution_id)
@@ -128,13 +132,20 @@ class ToolExecutionService:
         return found
 
 
-async def _write_events(execution: Execution, batches: AsyncIterator[Sequence[Event]], write: WriteEvent) -> None:
-    await write(wire.snapshot(execution))
+async def _write_events(
+    execution: Execution,
+    batches: AsyncIterator[Sequence[Event]],
+    response: type[Response],
+    write: Callable[[Response], Awaitable[None]],
+) -> None:
+    await write(response(event=wire.snapshot(execution)))
     async for batch in batches:
         if not batch:
-            await write(wire.heartbeat(execution))
+            await write(response(event=wire.heartbeat(execution)))
         for event in batch:
-            await write(wire.event(execution.execution_id, event))
+            message = response()
+            wire.fill_event(message.event, execution.execution_id, event)
+            await write(message)
 
 
 def _raise_unless_in_band(execution: Execution) -> None:

@@ -349,11 +349,12 @@ def heartbeat(row: Execution) -> pb.ExecutionEvent:
     return message
 
 
-def event(execution_id: str, what: Event) -> pb.ExecutionEvent:
-    """Something that happened."""
-    message = _event(execution_id, what.sequence, what.time)
+def fill_event(message: pb.ExecutionEvent, execution_id: str, what: Event) -> None:
+    """Something that happened, written into the (empty) event of an answer: streams have thousands."""
+    message.execution_id = execution_id
+    message.sequence = what.sequence
+    _stamp(message.event_time, what.time)
     _HAPPENINGS[type(what.what)](message, what.what)
-    return message
 
 
 def _event(execution_id: str, sequence: int, seconds: float) -> pb.ExecutionEvent:
