@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from toolwright_server.execution.evidence import outcome_entry
 from toolwright_server.execution.leases import Lease
 from toolwright_server.execution.model import Execution
 from toolwright_server.identity import Caller
@@ -56,24 +57,15 @@ class VerdictStore(Protocol):
 
 
 def entry(verdict: Verdict) -> Entry:
-    """What the audit trail says of it: who decided, about whose execution, and what it is now."""
-    execution, actor = verdict.execution, verdict.actor
-    failure = execution.failure
-    facts: dict[str, Fact] = {
-        "tool": execution.tool,
-        "state": execution.state.name,
-        "owner_principal": execution.caller.principal,
-        "owner_user": execution.caller.user,
-        **verdict.facts,
-    }
-    if failure is not None:
-        facts["outcome"] = failure.metadata.get("outcome", "")
-    return Entry(
+    """What the audit trail says of it: who decided, about whose execution, and what became of it. Call before the
+    execution's values are taken.
+    """
+    caller, actor = verdict.execution.caller, verdict.actor
+    said = outcome_entry(verdict.execution)
+    return said._replace(
         kind=verdict.kind,
-        tenant=execution.caller.tenant,
         principal="" if actor is None else actor.principal,
         user="" if actor is None else actor.user,
         time=verdict.time,
-        execution_id=execution.execution_id,
-        facts=facts,
+        facts={**said.facts, "owner_principal": caller.principal, "owner_user": caller.user, **verdict.facts},
     )

@@ -27,7 +27,7 @@ _WITHOUT_ARGUMENTS: Final = tuple(
     sa.literal(None, sa.LargeBinary).label("arguments") if column is _C.arguments else column for column in rows.COLUMNS
 )
 _NUMBERS: Final = {column.name: number for number, column in enumerate(rows.COLUMNS)}
-_DECIDED: Final = ("state", "end_time", "stopped", "body", "result")
+_DECIDED: Final = ("state", "end_time", "stopped", "body", "result", "salt")
 
 
 class SqlRecovery:
@@ -117,11 +117,12 @@ class SqlRecovery:
         verdict = judge(execution)
         if verdict is None:
             return ()
+        said = (entry(verdict),) if self._audited else ()
         values = rows.values(verdict.execution)
         _update(connection, execution.execution_id, {name: values[_NUMBERS[name]] for name in _DECIDED})
         if verdict.frees:
             _free(connection, execution)
-        return (entry(verdict),) if self._audited else ()
+        return said
 
     async def _transact(self, work: Work) -> None:
         try:
