@@ -51,7 +51,7 @@ class SqlRetention:
         return await self._erased("executions", before, ids, erase)
 
     async def payloads(self, before: float, limit: int) -> int:
-        """Erase arguments, results and what was made of them, of executions that ended before `before`; the rest stays."""
+        """Erase arguments, results and what was made of them, of executions that ended before `before`."""
         ids = await self._old(before, limit, _HAS_PAYLOAD, _C.execution_id >= self._bare)
 
         def erase(connection: sa.Connection) -> Sequence[_Row]:
@@ -95,8 +95,8 @@ class SqlRetention:
             await self._writer.submit(Change(work=work))
         except Unkept as error:
             raise unavailable(error) from error
-        # All counts, also what another server erased at the same moment: more may lie behind it. Nothing at all was ours:
-        # the other one goes on.
+        # What another server erased at the same moment counts as well: more may lie behind it. Unless all was its own:
+        # then it goes on alone.
         return len(ids) if gone else 0
 
 
