@@ -93,6 +93,10 @@ class SpillFile:
         self._generation = generation
         self.end = _BEGIN
 
+    def fileno(self) -> int:
+        """The open file."""
+        return self._descriptor
+
     def close(self) -> None:
         """Give the file back; its records stay."""
         os.close(self._descriptor)
