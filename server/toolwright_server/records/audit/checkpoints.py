@@ -64,10 +64,20 @@ class Checkpointer:
         self._entries = 0
         self._since = clock()
         self._adopted: list[Adopted] = []
+        self._named: list[Named] = []
         self._doubtful = False
         self._closed = False
         self._lock = asyncio.Lock()
         self.failed = 0
+
+    @property
+    def server(self) -> tuple[str, int]:
+        """Whose chains these are: server id and epoch."""
+        return self._chains.server_id, self._chains.epoch
+
+    def now(self) -> float:
+        """The time, in seconds since the epoch."""
+        return self._clock()
 
     async def tick(self) -> None:
         """Sign if it is due. Never raises: what could not be kept is tried again at the next tick."""

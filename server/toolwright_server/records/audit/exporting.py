@@ -89,10 +89,15 @@ class _Contents:
     async def read(self, tenant: str | None) -> AsyncGenerator[Sequence[Checkpoint] | Sequence[Row]]:
         """Pages of checkpoints, then pages of entries, a chain after the other."""
         after = "", 0
+        ends: dict[str, tuple[int, Head]] = {}
         while found := await self._reader.checkpoints(after, PAGE):
             self.checkpoints += len(found)
+            for checkpoint in found:
+                first, _ = ends.get(checkpoint.chain_id, (checkpoint.sequence, None))
+                ends[checkpoint.chain_id] = first, checkpoint.head
             yield found
             after = found[-1].chain_id, found[-1].sequence
+        self.chains.extend(ends.values())
         for span in await self._reader.spans(tenant):
             sequence = span.first - 1
             while rows := await self._reader.entries(span.last.chain_id, sequence, span.last.sequence, PAGE):

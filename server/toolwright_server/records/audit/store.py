@@ -56,8 +56,8 @@ class AuditKeeper(Protocol):
         """Keep a checkpoint; the same one may be there already."""
         ...
 
-    async def prune(self, entries: Sequence[Head], checkpoints: Sequence[Head], evidence: Entry) -> None:
-        """Delete the entries and the checkpoints up to these heads, in batches; keep the evidence with the last."""
+    async def prune(self, entries: Sequence[Head], checkpoints: Sequence[Head], evidence: Sequence[Entry]) -> None:
+        """Delete the entries and the checkpoints up to these heads, in batches; then keep the evidence."""
         ...
 
     async def alive(self) -> Sequence[tuple[str, int]]:

@@ -12,8 +12,8 @@ from toolwright_server.records.audit.checkpoints import Checkpointer, Checkpoint
 from toolwright_server.records.audit.exporting import Exporter
 from toolwright_server.records.audit.keys import SigningKey
 from toolwright_server.records.audit.model import Entry
+from toolwright_server.records.audit.pruning import Pruning
 from toolwright_server.records.audit.refusals import RefusalOptions, Refusals
-from toolwright_server.records.audit.retention import Retention
 from toolwright_server.records.audit.store import AuditStore
 
 _logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class AuditTrail:
         self.refusals = Refusals(emit, refusals, clock)
         self.checkpointer = Checkpointer(chains, key, store, checkpoints, clock)
         self.exporter = Exporter(store, key, chains.server_id, clock)
-        self.retention = Retention(store, self.exporter, self.checkpointer)
+        self.pruning = Pruning(store, self.exporter, self.checkpointer)
         self._flush = flush
         self._task: asyncio.Task[None] | None = None
 

@@ -35,7 +35,7 @@ class Verifier:
         self._checkpoints = Continuity("checkpoint", self.report)
         self._entries = Continuity("entry", self.report)
         self._statements = Statements(self.report, tenant)
-        self._judged = self._ended = False
+        self._judged = self._concluded = self._ended = False
         self._tenant: str | None = None
         self._demanded: list[tuple[int, bytes]] = []
         self._next = 0
@@ -59,16 +59,23 @@ class Verifier:
     def finish(self, *, complete: bool = True) -> Report:
         """What was found. `complete`: the file ended in a line end."""
         report = self.report
-        self._judge()
-        self._close_chain()
-        self._entries.close()
+        self._conclude()
         if self._whole and not (self._ended and complete):
             report.add(Fault.TRUNCATED, self._line + 1, f"the file ends without its trailer, {self._last()}")
-        check_starts(self._entries, "entry", self._statements.anchors, report)
-        self._missing_chains()
         report.chains = len(self._entries.ends)
         report.sort()
         return report
+
+    def _conclude(self) -> None:
+        """The entries are over."""
+        self._judge()
+        if self._concluded:
+            return
+        self._concluded = True
+        self._close_chain()
+        self._entries.close()
+        check_starts(self._entries, "entry", self._statements.anchors, self.report)
+        self._missing_chains()
 
     def _header(self, line: bytes) -> None:
         report = self.report
@@ -157,7 +164,8 @@ class Verifier:
         last, _ = self._entries.ends[chain]
         signed, _ = self._statements.demands.latest.get(chain, (0, 0))
         if signed > last:
-            says = f"entry {last + 1} was removed, and {signed - last - 1} behind it: the end of the chain is missing"
+            behind = f", and {signed - last - 1} behind it" if signed > last + 1 else ""
+            says = f"entry {last + 1} was removed{behind}: the end of the chain is missing"
             self.report.add(Fault.TRUNCATED, self._line, says, chain, last + 1)
         else:
             self.report.unsigned += last - max(signed, self._entries.starts[chain].sequence - 1)
@@ -187,7 +195,7 @@ class Verifier:
                 self.report.add(Fault.REMOVED, self._line, says, chain, sequence)
 
     def _trailer(self, line: bytes) -> None:
-        self._judge()
+        self._conclude()
         self._ended = True
         report = self.report
         try:
@@ -210,15 +218,16 @@ class Verifier:
     def _compare_ends(self, said: dict[str, Any]) -> None:
         """What the trailer says of each chain: finds what was dropped behind the last checkpoint."""
         for chain, _first, last, digest in _ends(said):
-            sequence, found = self._entries.ends.get(chain, (0, b""))
+            members = self._checkpoints if chain in self._checkpoints.ends else self._entries
+            sequence, found = members.ends.get(chain, (0, b""))
             told = self._statements.demands.latest.get(chain, (0, 0))[0] > sequence
+            noun, behind = members.noun, last - sequence - 1
             if sequence < last and not told:
-                says = (
-                    f"entry {sequence + 1} was removed, and {last - sequence - 1} behind it: the trailer names {last}"
-                )
+                says = f"{noun} {sequence + 1} was removed{f', and {behind} behind it' if behind else ''}: "
+                says += f"the trailer names {noun} {last}"
                 self.report.add(Fault.TRUNCATED, self._line, says, chain, sequence + 1)
             elif sequence == last and found.hex() != digest:
-                says = f"entry {sequence} is not the one that the trailer names"
+                says = f"{noun} {sequence} is not the one that the trailer names"
                 self.report.add(Fault.CHANGED, self._line, says, chain, sequence)
 
     def _members(self) -> Continuity:

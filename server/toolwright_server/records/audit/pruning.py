@@ -4,36 +4,41 @@ What is to go is verified first; then a checkpoint says, signed, up to where eac
 then is it deleted. Whatever interrupts this leaves a trail that verifies.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
 from toolwright_server.errors import Reason, ToolwrightError
-from toolwright_server.records.audit import encoding
+from toolwright_server.records.audit import encoding, model
 from toolwright_server.records.audit.checkpoints import Checkpointer
 from toolwright_server.records.audit.exporting import PAGE, Exporter
-from toolwright_server.records.audit.model import Anchor, Checkpoint, Entry, Head, Pruned, Row, Span
+from toolwright_server.records.audit.model import Anchor, Checkpoint, Entry, Head, Kind, Row, Span
 from toolwright_server.records.audit.offline.report import Report
 from toolwright_server.records.audit.store import AuditStore
+
+_DAY_SECONDS: Final = 86_400.0
 
 
 class NotPrunable(Exception):
     """The trail does not verify: nothing of it is deleted. `report` says what is wrong."""
 
     def __init__(self, report: Report) -> None:
-        super().__init__(report.problems[0].says if report.problems else "the audit trail does not verify")
+        first = report.problems[0]
+        where = f"chain {first.chain or 'unknown'}"
+        super().__init__(f"the audit trail does not verify, so nothing of it is erased: {where}: {first.says}")
         self.report = report
 
 
-class Retained(NamedTuple):
+class Pruned(NamedTuple):
     """How many entries and checkpoints were deleted."""
 
     entries: int
     checkpoints: int
 
 
-class Retention:
+class Pruning:
     """One server's way to prune the trail of all. Two servers that prune at the same time delete nothing wrong."""
 
     def __init__(self, store: AuditStore, exporter: Exporter, checkpointer: Checkpointer) -> None:
@@ -41,8 +46,21 @@ class Retention:
         self._exporter = exporter
         self._checkpointer = checkpointer
 
-    async def prune(self, before: float, evidence: Entry) -> Retained:
-        """Delete what is older than `before` (seconds since the epoch), and keep `evidence` with the last of it.
+    async def erase(self, before: float, _limit: int = 0) -> int:
+        """`prune` for the rules of retention, by whole days: each time the whole trail is verified. How many entries
+        are gone. Raises as `prune`.
+        """
+        horizon = before // _DAY_SECONDS * _DAY_SECONDS
+        alive = await self._alive()
+        for span in await self._store.spans(None):
+            first = await self._store.entries(span.last.chain_id, span.first - 1, span.first, 1)
+            ends = span.first < span.last.sequence or not _goes_on(span, alive)
+            if ends and first and first[0].time < horizon:
+                return (await self.prune(horizon)).entries
+        return 0
+
+    async def prune(self, before: float) -> Pruned:
+        """Delete what is older than `before` (seconds since the epoch); each tenant's trail says what it lost.
 
         Raises NotPrunable, STORE_UNAVAILABLE, or INVALID_STATE while somebody reads the trail: try again later.
         """
@@ -52,31 +70,42 @@ class Retention:
             report = await self._exporter.verify_held(None)
             if not report.valid:
                 raise NotPrunable(report)
-            alive = await self._store.alive()
-            spans = await self._store.spans(None)
-            entries = [end for span in spans if (end := await self._end(span, before, alive)) is not None]
-            found = await self._old_checkpoints(before, alive)
-            count = Retained(_count(entries, {span.last.chain_id: span.first for span in spans}), found.count)
-            if count == (0, 0):
-                return count
-            horizon = encoding.microseconds(before)
-            # No checkpoint is older than this one says: its own time is the newest there is.
-            listed = encoding.microseconds(found.newest)
-            left = {span.last.chain_id for span in spans if span.last not in entries}
-            pruned = Pruned(
-                horizon,
-                _anchors(found.entry_anchors, entries, left, horizon, listed),
-                _anchors(found.checkpoint_anchors, found.ends, found.left, horizon, listed),
-            )
-            await self._checkpointer.sign(pruned=pruned)
-            facts = {**evidence.facts, "entries": count.entries, "checkpoints": count.checkpoints, "before": horizon}
-            await self._store.prune(entries, found.ends, evidence._replace(facts=facts))
+            return await self._prune(before)
+
+    async def _prune(self, before: float) -> Pruned:
+        alive = await self._alive()
+        spans = await self._store.spans(None)
+        ends = [(span, end) for span in spans if (end := await self._end(span, before, alive)) is not None]
+        found = await self._old_checkpoints(before, alive)
+        lost = Counter[str]()
+        for span, end in ends:
+            lost[span.tenant] += end.sequence - span.first + 1
+        count = Pruned(lost.total(), found.count)
+        if count == (0, 0):
             return count
+        entries = [end for _, end in ends]
+        await self._checkpointer.sign(pruned=_statement(before, entries, spans, found))
+        evidence = [
+            Entry(
+                Kind.RETENTION,
+                tenant,
+                "",
+                "",
+                self._checkpointer.now(),
+                facts={"what": "audit", "before": int(before), "count": number},
+            )
+            for tenant, number in sorted(lost.items())
+        ]
+        await self._store.prune(entries, found.ends, evidence)
+        return count
+
+    async def _alive(self) -> Sequence[tuple[str, int]]:
+        return [*await self._store.alive(), self._checkpointer.server]
 
     async def _end(self, span: Span, before: float, alive: Sequence[tuple[str, int]]) -> Head | None:
         """The last entry of a chain that is too old; None when there is none."""
         lowest, highest = span.first - 1, span.last.sequence
-        if any(span.last.chain_id == encoding.chain_id(span.tenant, *server) for server in alive):
+        if _goes_on(span, alive):
             # The next entry is written after this one.
             highest -= 1
         end: Row | None = None
@@ -145,6 +174,23 @@ class _Checkpoints:
         self.count += 1
 
 
+def _goes_on(span: Span, alive: Sequence[tuple[str, int]]) -> bool:
+    return any(span.last.chain_id == encoding.chain_id(span.tenant, *server) for server in alive)
+
+
+def _statement(before: float, ends: Sequence[Head], spans: Sequence[Span], found: _Checkpoints) -> model.Pruned:
+    horizon = encoding.microseconds(before)
+    # When what is pruned was last spoken of: the newest checkpoint there is.
+    listed = encoding.microseconds(found.newest)
+    gone = set(ends)
+    left = {span.last.chain_id for span in spans if span.last not in gone}
+    return model.Pruned(
+        horizon,
+        _anchors(found.entry_anchors, ends, left, horizon, listed),
+        _anchors(found.checkpoint_anchors, found.ends, found.left, horizon, listed),
+    )
+
+
 def _gather(anchors: dict[str, Anchor], rows: list[Any]) -> None:
     for chain, sequence, digest, listed in rows:
         known = anchors.get(chain)
@@ -159,7 +205,3 @@ def _anchors(
     fresh = {end.chain_id: Anchor(end, listed) for end in ends}
     kept = {chain: anchor for chain, anchor in known.items() if chain in left or anchor.listed >= horizon}
     return [anchor for _, anchor in sorted({**kept, **fresh}.items())]
-
-
-def _count(ends: Sequence[Head], firsts: dict[str, int]) -> int:
-    return sum(end.sequence - firsts[end.chain_id] + 1 for end in ends)
