@@ -1,0 +1,103 @@
+"""What operators and callers are told of failures of tools that are given secrets, and of tools that are not."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import pydantic
+import pytest
+
+from toolwright_server.backends.invoke import BadAnswer, Refused, answer, bind, for_operators
+from toolwright_server.catalog.context import ToolError
+from toolwright_server.catalog.functions import declared_tool, tool
+from toolwright_server.catalog.model import Tool
+
+SECRET = "hunter2"
+Token = Annotated[str, pydantic.Field(json_schema_extra={"x-sensitive": True})]
+
+
+def declared(function: Callable[..., Any]) -> Tool:
+    found = declared_tool(tool(f"tests.{function.__name__}")(function))
+    assert found is not None
+    return found
+
+
+async def guarded(password: Token) -> int:
+    return 0
+
+
+async def answering(text: str) -> Annotated[list[Token], pydantic.Field(max_length=1)]:
+    return [text]
+
+
+async def open_to_all(password: str) -> int:
+    return 0
+
+
+def raised() -> BaseException:
+    try:
+        try:
+            int(SECRET)
+        except ValueError as error:
+            raise LookupError(f"nobody has {SECRET}") from error
+    except LookupError as error:
+        return error
+    raise AssertionError
+
+
+@pytest.mark.parametrize("function", [guarded, answering])
+def test_of_a_tool_with_secrets_the_log_says_where_and_what_kind_but_no_text(function: Callable[..., Any]) -> None:
+    told = for_operators(declared(function), raised())
+    assert SECRET not in told
+    assert "int(SECRET)" in told
+    assert told.index("LookupError") < told.index("after:") < told.index("ValueError")
+
+
+def test_of_other_tools_the_log_says_all() -> None:
+    told = for_operators(declared(open_to_all), raised())
+    assert f"LookupError: nobody has {SECRET}" in told
+
+
+def test_an_exception_that_is_its_own_cause_comes_to_an_end() -> None:
+    error = ValueError(SECRET)
+    error.__cause__ = error
+    assert for_operators(declared(guarded), error) == "ValueError\n"
+
+
+def test_what_a_tool_says_in_words_of_its_own_needs_no_more() -> None:
+    assert for_operators(declared(guarded), ToolError("no")) == ""
+
+
+@pytest.mark.parametrize("value", [[SECRET, SECRET], [{SECRET}], [object(), SECRET], {"x": SECRET}], ids=str)
+def test_an_answer_that_cannot_be_is_not_quoted_when_it_may_hold_secrets(value: Any) -> None:
+    with pytest.raises(BadAnswer) as caught:
+        answer(declared(answering), value, 1_000)
+    assert (
+        SECRET not in f"{caught.value.failure} {caught.value.detail} {for_operators(declared(answering), caught.value)}"
+    )
+
+
+class Odd(pydantic.BaseModel):
+    name: str
+    password: Token
+
+    @pydantic.field_validator("password")
+    @classmethod
+    def _check(cls, value: str) -> str:
+        raise pydantic_error(value)
+
+
+def pydantic_error(value: str) -> Exception:
+    from pydantic_core import PydanticCustomError  # noqa: PLC0415 (for this one)
+
+    return PydanticCustomError("odd", "the value {value} is odd", {"value": value})
+
+
+async def odd(odd: Odd) -> int:
+    return 0
+
+
+def test_a_types_own_words_about_a_secret_reach_nobody() -> None:
+    with pytest.raises(Refused) as caught:
+        bind(declared(odd), {"odd": {"name": "n", "password": SECRET}})
+    assert SECRET not in str(caught.value.failure)
+    assert [each.field for each in caught.value.failure.violations] == ["odd.password"]
