@@ -9,11 +9,10 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
-from toolwright_server.errors import Reason, ToolwrightError
-from toolwright_server.records.audit.model import Entry, Kind
-from toolwright_server.records.audit.retention import NotPrunable, Retained
+from toolwright_server.errors import ToolwrightError
+from toolwright_server.records.audit.pruning import NotPrunable
 
 _logger = logging.getLogger(__name__)
 
@@ -22,16 +21,8 @@ DAY_SECONDS: Final = 86_400.0
 BATCH: Final = 500
 
 # Erases at most so many of the oldest entries that ended before a time (seconds since the epoch), in one commit, and
-# answers how many it erased; fewer than it might means that none is left. Raises ToolwrightError.
+# answers how many it erased; fewer than it might means that none is left. Raises ToolwrightError or NotPrunable.
 Erase = Callable[[float, int], Awaitable[int]]
-
-
-class Trail(Protocol):
-    """What prunes the audit trail: records/audit/retention.py."""
-
-    async def prune(self, before: float, evidence: Entry) -> Retained:
-        """Delete what is older. Raises NotPrunable or ToolwrightError."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +76,7 @@ class Retention:
             before = self._clock() - rule.days * DAY_SECONDS
             try:
                 count = await self._applied(rule, before)
-            except ToolwrightError as error:
+            except (ToolwrightError, NotPrunable) as error:
                 _logger.warning("%s older than %g days could not be erased: %s", rule.kind, rule.days, error)
                 continue
             except Exception:
@@ -108,28 +99,3 @@ class Retention:
         while True:
             await self.run()
             await self._pause(self._interval)
-
-
-def audit_eraser(trail: Trail, clock: Callable[[], float] = time.time) -> Erase:
-    """Erases audit entries, all that are old enough at once. Asked more often, it does so once a day: the whole trail
-    is verified before.
-    """
-    tried: float | None = None
-
-    async def erase(before: float, limit: int) -> int:
-        nonlocal tried
-        now = clock()
-        if tried is not None and now < tried + DAY_SECONDS:
-            return 0
-        evidence = Entry(Kind.RETENTION, "", "", "", now, facts={"what": "audit"})
-        try:
-            gone = await trail.prune(before, evidence)
-        except NotPrunable as error:
-            tried = now
-            raise ToolwrightError(
-                Reason.INVALID_STATE, f"nothing is erased of a trail that was touched: {error}"
-            ) from error
-        tried = now
-        return sum(gone)
-
-    return erase

@@ -6,10 +6,9 @@ import logging
 import pytest
 
 from toolwright_server.errors import Reason, ToolwrightError
-from toolwright_server.records.audit.model import Entry, Kind
-from toolwright_server.records.audit.offline.report import Report
-from toolwright_server.records.audit.retention import NotPrunable, Retained
-from toolwright_server.records.retention import DAY_SECONDS, Retention, Rule, audit_eraser
+from toolwright_server.records.audit.offline.report import Fault, Report
+from toolwright_server.records.audit.pruning import NotPrunable
+from toolwright_server.records.retention import DAY_SECONDS, Retention, Rule
 
 pytestmark = pytest.mark.asyncio
 
@@ -99,34 +98,11 @@ async def test_a_defect_in_one_kind_is_logged_and_keeps_no_other_from_being_eras
     assert "ZeroDivisionError" in caplog.text
 
 
-class Trail:
-    """An audit trail that notes what was asked."""
+async def test_a_trail_that_was_touched_is_left_as_it_is_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    async def touched(before: float, limit: int) -> int:
+        report = Report()
+        report.add(Fault.CHANGED, 1, "entry 3 was changed")
+        raise NotPrunable(report)
 
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
-        self.asked: list[tuple[float, Entry]] = []
-
-    async def prune(self, before: float, evidence: Entry) -> Retained:
-        self.asked.append((before, evidence))
-        if self.error is not None:
-            raise self.error
-        return Retained(5, 1)
-
-
-async def test_the_audit_trail_is_pruned_once_a_day_because_all_of_it_is_verified_first() -> None:
-    trail = Trail()
-    times = iter([0.0, 3_600.0, DAY_SECONDS - 1, DAY_SECONDS])
-    erase = audit_eraser(trail, clock=lambda: next(times))
-    assert [await erase(7.0, 500) for _ in range(4)] == [6, 0, 0, 6]
-    assert [before for before, _ in trail.asked] == [7.0, 7.0]
-    assert trail.asked[0][1] == Entry(Kind.RETENTION, "", "", "", 0.0, facts={"what": "audit"})
-
-
-async def test_a_trail_that_was_touched_is_not_pruned_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    trail = Trail(NotPrunable(Report()))
-    retention = Retention([Rule("audit entries", 1, audit_eraser(trail, clock=now))], 60, clock=now)
-    await retention.run()
-    assert (
-        "audit entries older than 1 days could not be erased: nothing is erased of a trail that was touched"
-        in caplog.text
-    )
+    await Retention([Rule("audit entries", 1, touched)], 60, clock=now).run()
+    assert "audit entries older than 1 days could not be erased: the audit trail does not verify" in caplog.text
