@@ -77,7 +77,7 @@ class LeaseKeeper:
         self._clock = clock
         self._pause = pause
         self._renewed = clock()
-        # Since when no renewal has failed. None: the last one did.
+        # Since when all renewals came in time. None: the last one failed.
         self._steady: float | None = None
         self._task: asyncio.Task[None] | None = None
         self.is_lost = False
@@ -147,14 +147,16 @@ class LeaseKeeper:
         if not kept:
             self._lose()
             return False
-        self._renewed = began
         if self._steady is None:
-            self._steady = began
             _logger.info("the lease is renewed again")
+        if self._steady is None or began - self._renewed >= self._seconds:
+            # Whatever made this one late (the store, the machine) may have made the others late as well.
+            self._steady = began
+        self._renewed = began
         return True
 
     def _may_judge(self) -> bool:
-        """Whether others have had time to renew theirs: after an outage of the store all of them are late."""
+        """Whether others have had time to renew theirs: after an outage, or a machine's sleep, all of them are late."""
         return self._steady is not None and self._clock() - self._steady >= self._seconds
 
     def _lose(self) -> None:

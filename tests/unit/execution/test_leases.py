@@ -180,6 +180,22 @@ async def test_after_an_outage_of_the_store_nobody_is_taken_for_dead_too_soon() 
         await each.keeper.close()
 
 
+async def test_who_stood_still_itself_takes_nobody_for_dead_who_may_have_as_well() -> None:
+    world = World()
+    one, two = world.keeper("one"), world.keeper("two")
+    for each in (one, two):
+        await each.keeper.start()
+    await one.ticks(1, step=100 * SECONDS)
+    assert world.store.holds(two.own)
+    await two.keeper.tick()
+    await one.ticks(2)
+    assert world.store.holds(two.own)
+    await one.ticks(2)
+    assert not world.store.holds(two.own)
+    for each in (one, two):
+        await each.keeper.close()
+
+
 async def test_a_failed_renewal_is_tried_again_sooner() -> None:
     one = World().keeper("one")
     await one.keeper.start()
