@@ -244,9 +244,10 @@ async def test_a_defect_in_recovery_does_not_end_the_renewals(caplog: pytest.Log
     await one.keeper.start()
     one.defect = ValueError("a defect")
     await one.paused()
-    world.now += SECONDS
-    one.go_on()
-    assert await one.paused() == SECONDS / 3
+    for _ in range(3):
+        world.now += SECONDS / 3
+        one.go_on()
+        assert await one.paused() == SECONDS / 3
     assert "a look at the leases failed" in caplog.text
     world.now += 1
     one.go_on()
