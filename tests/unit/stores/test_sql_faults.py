@@ -16,11 +16,10 @@ import sqlalchemy as sa
 
 from tests.databases import Postgres
 from toolwright_server.stores.sql.change import Change, Refused, Unavailable
-from toolwright_server.stores.sql.engine import Database, DatabaseOptions, locate
+from toolwright_server.stores.sql.engine import FILE_NAME, Database, DatabaseOptions, locate
 from toolwright_server.stores.sql.tables import request_ids
-from toolwright_server.stores.sql.writer import WriterOptions
 
-from .written import kept, row, writing
+from .written import HASTY, calm, kept, opened, row, writing
 
 pytestmark = pytest.mark.asyncio
 
@@ -29,15 +28,13 @@ WRITER_THREAD = "toolwright-writer"
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "record.sqlite3"
+    return tmp_path / FILE_NAME
 
 
 @pytest_asyncio.fixture
 async def file(path: Path) -> AsyncGenerator[Database]:
-    """A SQLite file that is soon tired of waiting."""
-    database = await Database.open(DatabaseOptions(locate(f"sqlite:///{path}", path.parent), timeout_seconds=0.2))
-    yield database
-    await database.close()
+    async with opened(path.parent, 0.2) as database:
+        yield database
 
 
 @contextlib.contextmanager
@@ -74,9 +71,7 @@ async def test_a_locked_file_fails_the_change_and_is_written_to_when_it_is_free(
 
 
 async def test_what_waits_too_long_is_withdrawn_and_what_is_being_written_is_in_doubt(path: Path) -> None:
-    options = DatabaseOptions(locate(f"sqlite:///{path}", path.parent), timeout_seconds=30.0)
-    database = await Database.open(options)
-    async with writing(database, WriterOptions(timeout_seconds=0.1)) as writer:
+    async with opened(path.parent, 30.0) as database, writing(database, HASTY) as writer:
         with locked(path):
             flying = writer.submit(Change(row("a")))
             await asyncio.sleep(0)
@@ -86,9 +81,9 @@ async def test_what_waits_too_long_is_withdrawn_and_what_is_being_written_is_in_
             with pytest.raises(Unavailable, match=r"longer than 0\.1 s") as second:
                 await queued
             assert (first.value.in_doubt, second.value.in_doubt) == (True, False)
+            calm(writer)
         await writer.submit(Change(row("c")))
-    assert await kept(database) == ["a", "c"]
-    await database.close()
+        assert await kept(database) == ["a", "c"]
 
 
 async def test_a_full_disk_fails_the_change_and_leaves_the_rest_whole(file: Database, path: Path) -> None:
@@ -217,12 +212,12 @@ async def test_the_writers_thread_and_its_connection_end_with_it(database: Datab
     async with writing(database) as writer:
         await writer.submit(Change(row("a")))
         assert WRITER_THREAD in {thread.name for thread in threading.enumerate()}
-        assert opened(database) > 0
+        assert descriptors(database) > 0
     assert WRITER_THREAD not in {thread.name for thread in threading.enumerate()}
-    assert opened(database) == 0
+    assert descriptors(database) == 0
 
 
-def opened(database: Database) -> int:
+def descriptors(database: Database) -> int:
     """How many descriptors of this process are of the database file."""
     links = (os.path.realpath(each) for each in Path("/proc/self/fd").iterdir())
     return sum(link == os.path.realpath(str(database.options.url.database)) for link in links)

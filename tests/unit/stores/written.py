@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,16 +10,32 @@ import sqlalchemy as sa
 from tests.contracts.executions import row
 from toolwright_server.execution.model import Execution
 from toolwright_server.stores.sql.change import Linker
-from toolwright_server.stores.sql.engine import Database, DatabaseOptions
+from toolwright_server.stores.sql.engine import Database, DatabaseOptions, locate
 from toolwright_server.stores.sql.group import Sink
 from toolwright_server.stores.sql.postgres import PostgresSink
 from toolwright_server.stores.sql.sqlite import SqliteSink
 from toolwright_server.stores.sql.tables import executions
 from toolwright_server.stores.sql.writer import Writer, WriterOptions
 
-__all__ = ["broken", "kept", "row", "sink_of", "writing"]
+__all__ = ["HASTY", "broken", "calm", "kept", "opened", "row", "sink_of", "writing"]
 
 PATIENT = WriterOptions(timeout_seconds=30.0)
+HASTY = WriterOptions(timeout_seconds=0.1)
+
+
+def calm(writer: Writer) -> None:
+    """From now on it waits as long as others do: a busy machine must not make a test fail."""
+    writer._options = PATIENT  # pyright: ignore[reportPrivateUsage]
+
+
+@contextlib.asynccontextmanager
+async def opened(folder: Path, timeout_seconds: float) -> AsyncGenerator[Database]:
+    """A SQLite file that is waited for so long when it is locked."""
+    database = await Database.open(DatabaseOptions(locate("", folder), timeout_seconds=timeout_seconds))
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 def sink_of(

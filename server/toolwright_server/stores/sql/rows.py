@@ -138,7 +138,7 @@ def _read_failure(kept: Mapping[str, Any]) -> Failure:
     name = kept["reason"]
     reason = Reason[name] if name in Reason.__members__ else Reason.INTERNAL
     texts = {key: kept[key] for key in ("user_message", "suggested_action", "retryable", "retry_delay") if key in kept}
-    return Failure(reason, kept["message"], metadata=kept.get("metadata", {}), violations=violations, **texts)
+    return Failure(reason, kept.get("message", ""), metadata=kept.get("metadata", {}), violations=violations, **texts)
 
 
 def _json(value: Any) -> bytes:
