@@ -15,6 +15,9 @@ class Statements:
         # What was removed on purpose: up to which member, with its hash; and everything older than this time.
         self.anchors: dict[str, tuple[int, bytes]] = {}
         self.horizon = 0
+        # Chains to which nothing can have been added any more, with their last entry.
+        self.final: dict[str, int] = {}
+        self._heads: dict[str, dict[str, int]] = {}
         self._checkpoint_anchors: dict[str, tuple[int, bytes]] = {}
         self._report = report
         self._tenant = tenant
@@ -29,11 +32,16 @@ class Statements:
             raise Unreadable("its chain is not that of its server")
         self._digests.setdefault(checkpoint.chain, {})[checkpoint.sequence] = checkpoint.digest
         own = None if self._tenant is None else chain_id(self._tenant, server, epoch)
+        heads = self._heads.setdefault(checkpoint.chain, {})
         for chain, sequence, digest in _rows(said, "heads", 3):
-            self._demand(own, chain, sequence, digest, time)
+            if self._demand(own, chain, sequence, digest, time):
+                heads[chain] = sequence
+        if said.get("closing") is True:
+            self.final.update(heads)
         for server, epoch, chain, sequence, digest in _rows(said, "adopted", 5):
             adopted = None if self._tenant is None else chain_id(self._tenant, server, epoch)
-            self._demand(adopted, chain, sequence, digest, time)
+            if self._demand(adopted, chain, sequence, digest, time):
+                self.final[chain] = sequence
         for chain, sequence, digest, named in _rows(said, "named", 4):
             self._named.append((chain, sequence, hash_of(digest), named, line))
         if "pruned" in said:
@@ -63,9 +71,11 @@ class Statements:
             says = f"checkpoint {sequence} is not the one that another checkpoint names"
             self._report.add(Fault.CHANGED, line, says, chain, sequence)
 
-    def _demand(self, own: str | None, chain: Any, sequence: Any, digest: Any, time: int) -> None:
-        if own is None or chain == own:
+    def _demand(self, own: str | None, chain: Any, sequence: Any, digest: Any, time: int) -> bool:
+        ours = own is None or chain == own
+        if ours:
             self.demands.add(chain, sequence, hash_of(digest), time)
+        return ours
 
     def _pruned(self, said: Any) -> None:
         if not isinstance(said, dict):

@@ -125,6 +125,10 @@ class Verifier:
         elif tenant != self._tenant:
             says = f"entry {entry.sequence} is of another tenant than its chain"
             self.report.add(Fault.INSERTED, self._line, says, entry.chain, entry.sequence)
+        final = self._statements.final.get(entry.chain, entry.sequence)
+        if entry.sequence > final:
+            says = f"entry {entry.sequence} was added behind entry {final}, the last one that its server wrote"
+            self.report.add(Fault.INSERTED, self._line, says, entry.chain, entry.sequence)
         self._compare(entry)
 
     def _check_origin(self, entry: Linked, tenant: str) -> None:
