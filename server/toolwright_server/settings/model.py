@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from toolwright_server.settings.address import Address
@@ -116,6 +116,18 @@ class Settings(BaseSettings):
     tls_client_ca_file: str = Field("", description="The authorities that sign callers' certificates (PEM).")
     tls_client_listen: str = Field(
         "", description="With accept: a second address, for callers that show a certificate: host:port or unix:/path."
+    )
+    database_url: SecretStr = Field(
+        SecretStr(""),
+        description="Where records are kept: postgresql://user:password@host/database. Empty: SQLite in data_dir.",
+        json_schema_extra={"default_text": "empty"},
+    )
+    sqlite_synchronous: Literal["full", "normal", "off"] = Field(
+        "full",
+        description="What a power cut may take from SQLite: full nothing, normal the last commits, off the file.",
+    )
+    storage_timeout_seconds: _Seconds = Field(
+        5, description="How long a call waits for the database before it is refused, or its outcome spilled."
     )
     toolkits: _Names = Field((), description="Toolkits to load, separated by commas. Empty: all that are installed.")
     tools: _Names = Field((), description="Modules or .py files with tools to load as well, separated by commas.")

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from toolwright_server.errors import SettingsError
+from toolwright_server.settings import Settings
 from toolwright_server.stores.sql import migrating
 from toolwright_server.stores.sql.ownership import Owned, own
 
@@ -37,6 +38,15 @@ class DatabaseOptions:
     readers: int = 4
     # SQLite alone: refuse a file that another server has open. Off in tests that put several on one file.
     owned: bool = True
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As the settings say. Raises SettingsError."""
+        return cls(
+            locate(settings.database_url.get_secret_value(), settings.data_dir),
+            timeout_seconds=settings.storage_timeout_seconds,
+            synchronous=settings.sqlite_synchronous,
+        )
 
     @property
     def is_sqlite(self) -> bool:
