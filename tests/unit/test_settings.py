@@ -89,7 +89,6 @@ def test_settings_cannot_be_changed() -> None:
         ("TOOLWRIGHT_LISTN", "x", "TOOLWRIGHT_LISTN is no setting; the nearest one is TOOLWRIGHT_LISTEN"),
         ("TOOLWRIGHT_LISTEN__HOST", "x", "TOOLWRIGHT_LISTEN__HOST is no setting; the nearest one is TOOLWRIGHT_LISTEN"),
         ("TOOLWRIGHT_REDIS_URL", "x", "TOOLWRIGHT_REDIS_URL is not in this release: remove it"),
-        ("TOOLWRIGHT_REDIS_URL", "x", "TOOLWRIGHT_REDIS_URL is not in this release"),
         ("TOOLWRIGHT_WORKERS", "2", "TOOLWRIGHT_WORKERS is not in this release"),
         ("TOOLWRIGHT_THREAD_WORKERS", "0", r"thread_workers \(TOOLWRIGHT_THREAD_WORKERS\): .*equal to 1, not '0'"),
         ("TOOLWRIGHT_THREAD_WORKERS", "many", r"\(TOOLWRIGHT_THREAD_WORKERS\): .*valid integer.*, not 'many'"),
