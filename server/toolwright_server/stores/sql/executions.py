@@ -18,6 +18,7 @@ from toolwright_server.execution.query import ExecutionQuery, asked_for
 from toolwright_server.execution.store import RecordFailed
 from toolwright_server.identity import Caller
 from toolwright_server.stores.sql import queries, rows
+from toolwright_server.stores.sql.breaker import Breaker
 from toolwright_server.stores.sql.change import Change, Entry, Refused, Spill, Unavailable, Unkept
 from toolwright_server.stores.sql.engine import Database
 from toolwright_server.stores.sql.tables import executions, request_ids
@@ -77,6 +78,7 @@ class SqlExecutionStore:
         evidence: Evidence | None = None,
         spill: Spill | None = None,
         ended: Callable[[Execution], None] | None = None,
+        breaker: Breaker | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
@@ -84,6 +86,7 @@ class SqlExecutionStore:
         self._evidence = evidence or NoEvidence()
         self._spill = spill
         self._ended = ended
+        self._breaker = breaker
         self._clock = clock
         # What runs here, and what has ended but is not in the tables yet.
         self._live: dict[str, Execution] = {}
@@ -115,8 +118,11 @@ class SqlExecutionStore:
         if not awaited:
             self._writer.submit_unawaited(change)
             return
+        if self._breaker is not None and self._breaker.is_open and self._spilled(change):
+            # Nobody waits for a database that has just failed.
+            return
         try:
-            await self._writer.submit(change)
+            await self._tried(change)
         except Unkept as error:
             if not settling.spilled:
                 raise RecordFailed(execution.execution_id) from error
@@ -189,8 +195,10 @@ class SqlExecutionStore:
         """Have an intent kept. When that fails or nobody waits any more, what may be kept of it is taken back."""
         execution = change.execution
         assert execution is not None
+        if self._breaker is not None:
+            self._breaker.check()
         try:
-            return await self._writer.submit(change)
+            return await self._tried(change)
         except Unkept as error:
             refused = _refused(error)
             if error.in_doubt:
@@ -200,6 +208,18 @@ class SqlExecutionStore:
             message = "the caller left before the call was started"
             self._take_back(execution, State.CANCELLED, Failure(Reason.CANCELLED, message, metadata=_NOT_STARTED))
             raise
+
+    async def _tried(self, change: Change) -> str | None:
+        """Have a change kept, and remember whether the database took it."""
+        if self._breaker is None:
+            return await self._writer.submit(change)
+        try:
+            holder = await self._writer.submit(change)
+        except Unavailable:
+            self._breaker.failed()
+            raise
+        self._breaker.worked()
+        return holder
 
     def _take_back(self, execution: Execution, state: State, failure: Failure) -> None:
         execution.move(state)
@@ -226,13 +246,20 @@ class SqlExecutionStore:
         """
         execution = change.execution
         assert execution is not None
-        if isinstance(error, Unavailable) and self._spill is not None and self._spill.keep(change):
-            self._live[execution.execution_id] = execution
+        if isinstance(error, Unavailable) and self._spilled(change):
             return True
         self._live.pop(execution.execution_id, None)
         if error is not None:
             _logger.error("the outcome of %s (%s) is lost: %s", execution.execution_id, execution.state.name, error)
         return error is None
+
+    def _spilled(self, change: Change) -> bool:
+        """Write an outcome down beside the database: it is answered from memory until it is in the tables."""
+        execution = change.execution
+        if execution is None or self._spill is None or not self._spill.keep(change):
+            return False
+        self._live[execution.execution_id] = execution
+        return True
 
     async def _found(self, execution_id: str) -> Execution | None:
         row = self._live.get(execution_id)
