@@ -129,6 +129,21 @@ class Settings(BaseSettings):
     storage_timeout_seconds: _Seconds = Field(
         5, description="How long a call waits for the database before it is refused, or its outcome spilled."
     )
+    lease_seconds: _Seconds = Field(
+        15, description="A server that does not say for so long that it lives is taken for dead by the others."
+    )
+    spill_limit_bytes: _Bytes = Field(
+        16 * _MIB, description="File, taken at start, for outcomes that the database does not take."
+    )
+    audit_key_file: str = Field(
+        "",
+        description="Key that signs the audit trail, outside data_dir; made at the first start. "
+        "Empty: toolwright/audit.key in XDG_CONFIG_HOME or ~/.config.",
+    )
+    audit_public_keys: _Names = Field(
+        (), description="Files with public keys of other servers and earlier times, separated by commas."
+    )
+    audit_checkpoint_seconds: _Seconds = Field(30, description="How often the audit trail is signed while it grows.")
     toolkits: _Names = Field((), description="Toolkits to load, separated by commas. Empty: all that are installed.")
     tools: _Names = Field((), description="Modules or .py files with tools to load as well, separated by commas.")
     toolkit: dict[str, dict[str, Any]] = Field(
@@ -225,7 +240,9 @@ class Settings(BaseSettings):
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
-    @pydantic.field_validator("toolkits", "tools", "process_environment", "auth", "jwt_algorithms", mode="before")
+    @pydantic.field_validator(
+        "toolkits", "tools", "process_environment", "auth", "jwt_algorithms", "audit_public_keys", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
