@@ -96,7 +96,8 @@ def _encoded(tool: Tool, value: Any) -> bytes:
     # orjson writes NaN as null: that would be another value.
     if b"null" in text and _has_nan(value):
         raise _no_json(tool, value, "not a finite number")
-    return text
+    # A copy of its own size: orjson hands out its whole buffer, 4 KB for the shortest text, and results are kept.
+    return bytes(memoryview(text))
 
 
 def _has_nan(value: Any) -> bool:

@@ -1,0 +1,35 @@
+"""What an execution that has ended holds in memory is no more than what it counts for."""
+
+import gc
+import tracemalloc
+
+import pytest
+
+from toolwright_server.stores.memory.executions import ROW_BYTES
+
+from .house import House
+
+pytestmark = pytest.mark.asyncio
+
+CALLS = 300
+
+
+async def test_an_ended_execution_holds_no_more_than_it_counts_for(house: House) -> None:
+    async def echo(text: str) -> str:
+        return text
+
+    house.tool(echo)
+    await house.run("echo", {"text": "warm"})
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        counted = house.store.size_bytes
+        for number in range(CALLS):
+            await house.run("echo", {"text": str(number)})
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert held <= house.store.size_bytes - counted
+    assert held <= CALLS * ROW_BYTES
