@@ -1,0 +1,158 @@
+"""The durable record of one server, put together: database, writer, audit trail, lease, recovery, retention.
+
+Opened before the first call is served, closed after the last one was settled.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from toolwright_server.catalog.registry import Catalog
+from toolwright_server.execution.evidence import ExecutionEvidence
+from toolwright_server.execution.joining import Joining
+from toolwright_server.execution.leases import Lease, LeaseKeeper
+from toolwright_server.execution.model import Execution
+from toolwright_server.execution.reconcile import Reconciler
+from toolwright_server.execution.recovery import Recovery
+from toolwright_server.records.audit.chain import Chains
+from toolwright_server.records.audit.checkpoints import CheckpointOptions
+from toolwright_server.records.audit.keys import open_key
+from toolwright_server.records.audit.model import Entry
+from toolwright_server.records.audit.trail import AuditTrail
+from toolwright_server.records.retention import Retention, Rule
+from toolwright_server.settings import Settings
+from toolwright_server.stores.sql.audit import SqlAuditStore
+from toolwright_server.stores.sql.change import Change
+from toolwright_server.stores.sql.engine import Database, DatabaseOptions
+from toolwright_server.stores.sql.executions import SqlExecutionStore
+from toolwright_server.stores.sql.group import Sink
+from toolwright_server.stores.sql.keys import SqlKeyStore
+from toolwright_server.stores.sql.leases import SqlLeases
+from toolwright_server.stores.sql.postgres import PostgresSink
+from toolwright_server.stores.sql.recovery import SqlRecovery
+from toolwright_server.stores.sql.retention import SqlRetention
+from toolwright_server.stores.sql.spill import OutcomeSpill
+from toolwright_server.stores.sql.sqlite import SqliteSink
+from toolwright_server.stores.sql.writer import Writer, WriterOptions
+from toolwright_server.telemetry import Metrics
+
+
+class Record:
+    """See the module. `ended` is told of each execution that has ended; `lost` once, when another server took this
+    one for dead.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        lease: Lease,
+        catalog: Catalog,
+        database: Database,
+        spill: OutcomeSpill,
+        *,
+        ended: Callable[[Execution], None],
+        lost: Callable[[], None],
+    ) -> None:
+        chains = Chains(lease.server_id, lease.epoch)
+        self._database = database
+        self._spill = spill
+        self._writer = Writer(
+            _sink(database.options, lease, chains), WriterOptions(timeout_seconds=settings.storage_timeout_seconds)
+        )
+        self.store = SqlExecutionStore(database, self._writer, evidence=ExecutionEvidence(), spill=spill, ended=ended)
+        self.keys = SqlKeyStore(database, self._writer)
+        self.trail = AuditTrail(
+            chains,
+            open_key(_key_file(settings), settings.data_dir, tuple(map(Path, settings.audit_public_keys))),
+            SqlAuditStore(database, self._writer),
+            emit=self._emit,
+            flush=self._writer.flush,
+            checkpoints=CheckpointOptions(seconds=settings.audit_checkpoint_seconds),
+        )
+        self._verdicts = SqlRecovery(database, self._writer)
+        self.reconciler = Reconciler(self._verdicts, catalog)
+        self.joining = Joining(self._verdicts.ended)
+        self._recovery = Recovery(self._verdicts, lease, unsettled=self.reconciler.soon)
+        self._lease = LeaseKeeper(
+            SqlLeases(database, self._writer, settings.listen),
+            lease,
+            settings.lease_seconds,
+            recover=self._recover,
+            lost=lost,
+        )
+        rules = _rules(settings, SqlRetention(database, self._writer), self.trail)
+        self._retention = Retention(rules, settings.retention_interval_seconds)
+
+    @classmethod
+    async def open(
+        cls,
+        settings: Settings,
+        lease: Lease,
+        catalog: Catalog,
+        *,
+        ended: Callable[[Execution], None],
+        lost: Callable[[], None],
+    ) -> "Record":
+        """Bring the tables up to date, settle what dead servers left, begin.
+
+        Raises SettingsError or STORE_UNAVAILABLE.
+        """
+        database = await Database.open(DatabaseOptions.of(settings))
+        spill = OutcomeSpill.open(settings.data_dir, settings.spill_limit_bytes)
+        record = cls(settings, lease, catalog, database, spill, ended=ended, lost=lost)
+        await record._start()
+        return record
+
+    async def close(self) -> None:
+        """Sign the trail, write what is left, give the lease back."""
+        await self._retention.close()
+        await self.reconciler.close()
+        await self.joining.close()
+        await self.trail.close()
+        await self._lease.close()
+        await self._writer.close()
+        self._spill.close()
+        await self._database.close()
+
+    def observe(self, metrics: Metrics) -> None:
+        """Show how the record fares."""
+        metrics.observe("toolwright.record.queue.length", lambda: self._writer.queued)
+        metrics.observe("toolwright.record.lost", lambda: self._writer.lost)
+        metrics.observe("toolwright.record.spilled", lambda: self._spill.waiting)
+        metrics.observe("toolwright.record.failing", lambda: float(self._writer.failing))
+        metrics.observe("toolwright.audit.checkpoints.failed", lambda: self.trail.checkpointer.failed)
+        metrics.observe("toolwright.recovery.settled", lambda: self._recovery.settled)
+
+    async def _start(self) -> None:
+        await self._writer.open()
+        await self._lease.start()
+        self.trail.start()
+        self._retention.start()
+
+    async def _recover(self) -> None:
+        await self._spill.drain(self._verdicts.restore, self.store.forget)
+        await self._recovery.run()
+
+    def _emit(self, entry: Entry) -> None:
+        self._writer.submit_unawaited(Change(entries=(entry,)))
+
+
+def _key_file(settings: Settings) -> Path:
+    if settings.audit_key_file:
+        return Path(settings.audit_key_file)
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "toolwright" / "audit.key"
+
+
+def _sink(options: DatabaseOptions, lease: Lease, chains: Chains) -> Sink:
+    held = lease.server_id, lease.epoch
+    if options.is_sqlite:
+        return SqliteSink(options, lease=held, linker=chains)
+    return PostgresSink(options, lease=held, linker=chains)
+
+
+def _rules(settings: Settings, tables: SqlRetention, trail: AuditTrail) -> Sequence[Rule]:
+    return (
+        Rule("payloads", settings.retention_payloads_days, tables.payloads),
+        Rule("executions", settings.retention_executions_days, tables.executions),
+        Rule("audit entries", settings.retention_audit_days, trail.pruning.erase),
+    )
