@@ -44,8 +44,21 @@ def toolwright(
     version: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and exit.")
     ] = False,
+    api_key_file: Annotated[
+        Path | None, typer.Option("--api-key-file", metavar="FILE", help="Proves who calls: TOOLWRIGHT_API_KEY[_FILE].")
+    ] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="The server encrypts: TOOLWRIGHT_TLS.")] = False,
+    tls_ca_file: Annotated[
+        Path | None,
+        typer.Option("--tls-ca-file", metavar="FILE", help="Who signed its certificate: TOOLWRIGHT_TLS_CA_FILE."),
+    ] = None,
 ) -> None:
-    """Runs tools for AI agents. `serve` starts a server; `tools`, `exec` and `trace` work with one."""
+    """Runs tools for AI agents. `serve` starts a server; `tools`, `exec`, `keys` and `trace` work with one."""
+    del version  # Said and done before this.
+    if api_key_file or tls or tls_ca_file:
+        from toolwright_server.commands.access import prefer
+
+        prefer(api_key_file=api_key_file, tls=tls, tls_ca_file=tls_ca_file)
 
 
 @app.command()
@@ -142,6 +155,68 @@ def execute(
 
 
 @app.command()
+def history(
+    state: Annotated[
+        list[str] | None, typer.Option("--state", metavar="STATE", help="Such as failed; repeatable: any of them.")
+    ] = None,
+    tool: Annotated[str | None, typer.Option("--tool", metavar="NAME", help="Or its beginning: 'crm.*'.")] = None,
+    category: Annotated[str | None, typer.Option("--category", metavar="C", help="Only this category.")] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="ID", help="For whom the calls were made.")] = None,
+    session: Annotated[str | None, typer.Option("--session", metavar="ID", help="The agent's session.")] = None,
+    task: Annotated[str | None, typer.Option("--task", metavar="ID", help="The task that the calls belong to.")] = None,
+    agent: Annotated[str | None, typer.Option("--agent", metavar="ID", help="The agent that called.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", metavar="KEY[=VALUE]", help="Of the call; repeatable: all of them.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Made then or later: 30m, 12h, 7d, or a date and time."),
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Made before.")] = None,
+    filter_text: Annotated[
+        str | None, typer.Option("--filter", metavar="TEXT", help="Further conditions, as ListExecutions takes them.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = 50,
+    address: _Address = None,
+    as_json: _Json = False,
+) -> None:
+    """List calls and what became of them, newest first. JSON when piped."""
+    from toolwright_server.commands import history as listing
+    from toolwright_server.commands.history import Wanted
+
+    wanted = Wanted(
+        states=state or (),
+        tool=tool,
+        category=category,
+        user=user,
+        session=session,
+        task=task,
+        agent=agent,
+        labels=label or (),
+        since=since,
+        until=until,
+        filter=filter_text,
+    )
+    raise typer.Exit(listing.show(address, wanted, limit, as_json=as_json))
+
+
+@app.command()
+def show(
+    execution_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="The id of an execution.")] = None,
+    request_id: Annotated[
+        str | None, typer.Option("--request-id", metavar="ID", help="Instead: the name of the request.")
+    ] = None,
+    tree: Annotated[bool, typer.Option("--tree", help="The task that it belongs to, with all steps.")] = False,
+    address: _Address = None,
+    as_json: _Json = False,
+) -> None:
+    """Show all that is kept of one call. JSON when piped."""
+    from toolwright_server.commands import showing
+
+    raise typer.Exit(showing.show(address, execution_id, request_id, tree=tree, as_json=as_json))
+
+
+@app.command()
 def trace(
     execution_id: Annotated[str, typer.Argument(help="Its id: `exec` names it, and so do the server's logs.")],
     data_dir: _DataDir = None,
@@ -151,6 +226,65 @@ def trace(
     from toolwright_server.commands.trace import draw
 
     raise typer.Exit(draw(execution_id, serving.data_dir(data_dir)))
+
+
+keys = typer.Typer(help="API keys of a server: make, list and end them.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(keys, name="keys")
+
+
+@keys.command("create")
+def create_key(
+    user: Annotated[str, typer.Option("--user", metavar="USER", help="For whom it calls when a call names nobody.")],
+    role: Annotated[str, typer.Option("--role", metavar="ROLE", help="agent, operator or admin.")] = "agent",
+    tenant: Annotated[str, typer.Option("--tenant", metavar="TENANT", help="Yours unless given.")] = "",
+    principal: Annotated[
+        str, typer.Option("--principal", metavar="NAME", help="Whose key; the user's unless given.")
+    ] = "",
+    acts_for: Annotated[
+        list[str] | None, typer.Option("--acts-for", metavar="USER", help="A further user, or *; repeatable.")
+    ] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", metavar="TOOLS", help="crm.contact.get or crm.*; repeatable. [*]")
+    ] = None,
+    label: Annotated[str, typer.Option("--label", metavar="WORDS", help="Words for people.")] = "",
+    days: Annotated[
+        float | None, typer.Option("--days", metavar="N", help="Until when; for ever unless given.")
+    ] = None,
+    address: _Address = None,
+    as_json: _Json = False,
+) -> None:
+    """Make a key. Its text goes to standard output, and is shown only now."""
+    from toolwright_server.commands import keys as commands
+
+    wanted = commands.Wanted(
+        user=user, role=role, tenant=tenant, principal=principal, acts_for=acts_for or [], scopes=scope or [],
+        label=label, days=days,
+    )  # fmt: skip
+    raise typer.Exit(commands.create(address, wanted, as_json=as_json))
+
+
+@keys.command("list")
+def list_keys(
+    tenant: Annotated[str, typer.Option("--tenant", metavar="TENANT", help="Only this tenant's.")] = "",
+    address: _Address = None,
+    as_json: _Json = False,
+) -> None:
+    """List keys, revoked ones too, without their texts. JSON when piped."""
+    from toolwright_server.commands import keys as commands
+
+    raise typer.Exit(commands.show(address, tenant, as_json=as_json))
+
+
+@keys.command("revoke")
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(help="Its id: the middle part of its text.")],
+    address: _Address = None,
+    as_json: _Json = False,
+) -> None:
+    """End a key: at once on the server that is asked, within seconds on others."""
+    from toolwright_server.commands import keys as commands
+
+    raise typer.Exit(commands.revoke(address, key_id, as_json=as_json))
 
 
 def main() -> None:

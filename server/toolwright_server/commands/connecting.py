@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import grpc
 
+from toolwright_server.commands.access import access
 from toolwright_server.commands.asking import UsageError, text
 from toolwright_server.settings import Address
 
@@ -31,16 +32,19 @@ class Unreachable(Exception):
 def connected(address: str | None) -> Generator[grpc.Channel]:
     """A channel that has been connected, so that a later UNAVAILABLE means a lost call and not an absent server.
 
-    Raises Unreachable, and UsageError for an address that is none.
+    Raises Unreachable, and UsageError for an address that is none and for credentials that cannot be sent there.
     """
     target = text(address or os.environ.get("TOOLWRIGHT_ADDRESS") or DEFAULT, "--address")
     options = list(_OPTIONS)
-    if _is_loopback(target):
+    local = _is_loopback(target)
+    if local:
         # A proxy of the environment is for other machines.
         options.append(("grpc.enable_http_proxy", 0))
-    with grpc.insecure_channel(target, options=options) as channel:
-        _connect(channel, target)
-        yield channel
+    how = access()
+    how.check(target, local=local)
+    with how.channel(target, options) as channel:
+        _connect(channel, target, encrypted=how.tls)
+        yield how.proving(channel)
 
 
 def _is_loopback(target: str) -> bool:
@@ -54,7 +58,7 @@ def _is_loopback(target: str) -> bool:
         raise UsageError(f"--address: {error}") from None
 
 
-def _connect(channel: grpc.Channel, target: str) -> None:
+def _connect(channel: grpc.Channel, target: str, *, encrypted: bool) -> None:
     decided = threading.Event()
     seen: list[grpc.ChannelConnectivity] = []
 
@@ -67,7 +71,12 @@ def _connect(channel: grpc.Channel, target: str) -> None:
     decided.wait(_CONNECT_SECONDS)
     channel.unsubscribe(watch)
     if grpc.ChannelConnectivity.READY not in seen:
+        if encrypted:
+            raise Unreachable(
+                f"there is no server at {target}, it does not encrypt, or one side does not trust the other's "
+                "certificate; name the authority that signed the server's with TOOLWRIGHT_TLS_CA_FILE"
+            )
         raise Unreachable(
             f"there is no server at {target}; start one with `toolwright serve`, or name another with --address or "
-            "TOOLWRIGHT_ADDRESS"
+            "TOOLWRIGHT_ADDRESS (one that encrypts is reached with TOOLWRIGHT_TLS_CA_FILE or TOOLWRIGHT_TLS=true)"
         )
