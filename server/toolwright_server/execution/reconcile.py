@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -29,6 +29,15 @@ _logger = logging.getLogger(__name__)
 _AT_ONCE: Final = 4
 # Times are limited by the tool's own timeout, or this.
 _DEFAULT_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What an operator found out: whether it happened, with which result (JSON text; None: not known), and how."""
+
+    succeeded: bool
+    result: bytes | None = None
+    note: str = ""
 
 
 class Reconciler:
@@ -88,23 +97,19 @@ class Reconciler:
             return await self._failed(execution_id, actor, facts)
         return await self._succeeded(execution_id, tool, _encoded(tool, answer.value), actor, facts)
 
-    async def declare(
-        self, execution_id: str, actor: Caller, *, succeeded: bool, result: bytes | None = None, note: str = ""
-    ) -> Execution:
-        """What an operator found out: it happened, with this result (JSON text) if that is known; or it did not.
+    async def declare(self, execution_id: str, actor: Caller, found: Declared) -> Execution:
+        """Settle it as an operator says.
 
         Raises RESOURCE_NOT_FOUND, INVALID_STATE and INVALID_ARGUMENTS (a result that the tool could not have returned).
         """
         execution = await self._unknown(execution_id)
-        facts: dict[str, Fact] = {"by": "operator", "note": note}
-        if not succeeded:
-            if result is not None:
-                raise invalid("value_json", "what was not done has no result")
+        facts: dict[str, Fact] = {"by": "operator", "note": found.note}
+        if not found.succeeded:
             return await self._failed(execution_id, actor, facts)
         tool = self._tool(execution)
-        if result is not None:
-            _check_declared(tool, result)
-        return await self._succeeded(execution_id, tool, result, actor, facts)
+        if found.result is not None:
+            _check_declared(tool, found.result)
+        return await self._succeeded(execution_id, tool, found.result, actor, facts)
 
     async def _succeeded(
         self, execution_id: str, tool: Tool | None, result: bytes | None, actor: Caller | None, facts: dict[str, Fact]

@@ -12,12 +12,15 @@ from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.follow import follow
 from toolwright_server.execution.model import Execution, State
+from toolwright_server.execution.reconcile import Declared, Reconciler
 from toolwright_server.execution.store import QUERY_FIELDS, ExecutionQuery, ExecutionStore
+from toolwright_server.identity import Role
 from toolwright_server.rpc import lists
 from toolwright_server.rpc.call import RpcCall
 
 EXECUTION_ID_TRAILER = "toolwright-execution-id"
 PAGE_DEFAULT = 50
+NOTE_LIMIT = 1_024
 
 # An answer in a stream of events.
 Response = TypeVar("Response", pb.ExecuteStreamResponse, pb.WaitExecutionResponse)
@@ -26,8 +29,16 @@ Response = TypeVar("Response", pb.ExecuteStreamResponse, pb.WaitExecutionRespons
 class ToolExecutionService:
     """One method per rpc of toolwright.v1.ToolExecution; the proto says what each answers."""
 
-    def __init__(self, executor: Executor, store: ExecutionStore, logs: EventLogs, arguments_limit: int) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        store: ExecutionStore,
+        logs: EventLogs,
+        arguments_limit: int,
+        reconciler: Reconciler | None = None,
+    ) -> None:
         self._executor = executor
+        self._reconciler = reconciler
         self._store = store
         self._logs = logs
         self._arguments_limit = arguments_limit
@@ -101,6 +112,20 @@ class ToolExecutionService:
             flight.stop(Stop.REQUESTED)
         return pb.CancelExecutionResponse(execution=wire.execution(execution))
 
+    async def ReconcileExecution(
+        self, request: pb.ReconcileExecutionRequest, call: RpcCall
+    ) -> pb.ReconcileExecutionResponse:
+        execution = await self._owned(request.execution_id, call)
+        call.caller.require(Role.OPERATOR)
+        if self._reconciler is None:
+            raise ToolwrightError(Reason.INVALID_STATE, "this server keeps no record that could be reconciled")
+        declared = _declared(request)
+        if declared is None:
+            settled = await self._reconciler.look_up(execution.execution_id, call.caller)
+        else:
+            settled = await self._reconciler.declare(execution.execution_id, call.caller, declared)
+        return pb.ReconcileExecutionResponse(execution=wire.execution(settled))
+
     async def _begin(self, message: common_pb2.ToolCall, call: RpcCall) -> Flight:
         flight = await self._executor.execute(wire.invocation(message, call, self._arguments_limit))
         call.execution_id = flight.execution.execution_id
@@ -151,6 +176,22 @@ async def _write_events(
 def _raise_unless_in_band(execution: Execution) -> None:
     if execution.failure is not None and execution.failure.reason not in IN_BAND:
         raise ToolwrightError.of(execution.failure)
+
+
+def _declared(request: pb.ReconcileExecutionRequest) -> Declared | None:
+    """What an operator found out; None: the tool is asked. Raises INVALID_ARGUMENTS."""
+    if len(request.note) > NOTE_LIMIT:
+        raise invalid("note", f"has more than {NOTE_LIMIT} characters")
+    if request.verdict not in pb.Verdict.values():
+        raise invalid("verdict", "is not known")
+    if request.HasField("value_json") and request.verdict != pb.VERDICT_SUCCEEDED:
+        raise invalid("value_json", "goes with VERDICT_SUCCEEDED alone")
+    if request.verdict == pb.VERDICT_UNSPECIFIED:
+        if request.note:
+            raise invalid("note", "goes with a verdict alone")
+        return None
+    result = request.value_json.encode() if request.HasField("value_json") else None
+    return Declared(request.verdict == pb.VERDICT_SUCCEEDED, result, request.note)
 
 
 def _unknown(key: str) -> ToolwrightError:

@@ -15,7 +15,7 @@ from toolwright_server.catalog.model import Effect, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import Failure, Reason, ToolwrightError
 from toolwright_server.execution.model import TERMINAL, Execution, State
-from toolwright_server.execution.reconcile import Reconciler
+from toolwright_server.execution.reconcile import Declared, Reconciler
 from toolwright_server.execution.verdict import Verdict, entry
 from toolwright_server.identity import Caller, Role
 from toolwright_server.records.audit.model import Kind
@@ -221,14 +221,16 @@ async def test_what_is_known_is_not_decided_again(desk: Desk, state: State) -> N
     desk.unknown(state=state)
     reconciler = desk.reconciler(paying(lambda _, __: NotDone()))
     assert (await refusal(reconciler.look_up("0190-x"))).metadata == {"state": state.name}
-    assert (await refusal(reconciler.declare("0190-x", OPERATOR, succeeded=True))).reason is Reason.INVALID_STATE
+    assert (
+        await refusal(reconciler.declare("0190-x", OPERATOR, Declared(succeeded=True)))
+    ).reason is Reason.INVALID_STATE
 
 
 async def test_what_does_not_exist_or_runs_cannot_be_decided(desk: Desk) -> None:
     desk.unknown(execution_id="running", state=State.RUNNING)
     reconciler = desk.reconciler(paying(None))
     for execution_id in ("running", "nowhere"):
-        failure = await refusal(reconciler.declare(execution_id, OPERATOR, succeeded=False))
+        failure = await refusal(reconciler.declare(execution_id, OPERATOR, Declared(succeeded=False)))
         assert failure.reason is Reason.RESOURCE_NOT_FOUND
 
 
@@ -236,7 +238,7 @@ async def test_an_operator_may_say_that_it_happened(desk: Desk) -> None:
     desk.unknown()
     result = b'{"receipt": 7, "pin": "1234"}'
     found = await desk.reconciler(paying(None)).declare(
-        "0190-x", OPERATOR, succeeded=True, result=result, note="seen in the bank's list"
+        "0190-x", OPERATOR, Declared(succeeded=True, result=result, note="seen in the bank's list")
     )
     assert found.state is State.SUCCEEDED
     assert found.result is not None
@@ -249,21 +251,16 @@ async def test_an_operator_may_say_that_it_happened(desk: Desk) -> None:
 
 async def test_an_operator_may_say_that_it_did_not_happen(desk: Desk) -> None:
     desk.unknown()
-    found = await desk.reconciler().declare("0190-x", OPERATOR, succeeded=False)
+    found = await desk.reconciler().declare("0190-x", OPERATOR, Declared(succeeded=False))
     assert found.state is State.FAILED
     assert desk.verdicts[0].frees
 
 
-@pytest.mark.parametrize(
-    ("result", "succeeded", "known"),
-    [(b"{", True, True), (b'{"receipt": "x"}', True, True), (b'{"receipt": 1}', True, False), (b"1", False, True)],
-)
-async def test_a_result_that_cannot_be_right_is_refused(
-    desk: Desk, result: bytes, succeeded: bool, known: bool
-) -> None:
+@pytest.mark.parametrize(("result", "known"), [(b"{", True), (b'{"receipt": "x"}', True), (b'{"receipt": 1}', False)])
+async def test_a_result_that_cannot_be_right_is_refused(desk: Desk, result: bytes, known: bool) -> None:
     left = desk.unknown()
     reconciler = desk.reconciler(*([paying(None)] if known else []))
-    failure = await refusal(reconciler.declare("0190-x", OPERATOR, succeeded=succeeded, result=result))
+    failure = await refusal(reconciler.declare("0190-x", OPERATOR, Declared(succeeded=True, result=result)))
     assert failure.reason is Reason.INVALID_ARGUMENTS
     assert left.state is State.OUTCOME_UNKNOWN
 
@@ -280,7 +277,7 @@ async def test_of_a_look_up_and_a_verdict_at_once_the_first_counts(desk: Desk) -
     reconciler = desk.reconciler(paying(look_up))
     slow = asyncio.ensure_future(reconciler.look_up("0190-x"))
     await asyncio.wait_for(asked.wait(), PATIENCE)
-    await reconciler.declare("0190-x", OPERATOR, succeeded=True)
+    await reconciler.declare("0190-x", OPERATOR, Declared(succeeded=True))
     go_on.set()
     assert (await refusal(slow)).reason is Reason.INVALID_STATE
     assert len(desk.verdicts) == 1

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from toolwright.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +20,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Verdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
+    """Nothing yet: the tool's look-up function is asked."""
+    VERDICT_SUCCEEDED: _Verdict.ValueType  # 1
+    """It happened."""
+    VERDICT_NOT_DONE: _Verdict.ValueType  # 2
+    """It did not happen, and will not any more."""
+
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
+    """What somebody found out about an execution whose outcome was unknown."""
+
+VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
+"""Nothing yet: the tool's look-up function is asked."""
+VERDICT_SUCCEEDED: Verdict.ValueType  # 1
+"""It happened."""
+VERDICT_NOT_DONE: Verdict.ValueType  # 2
+"""It did not happen, and will not any more."""
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 @_typing.final
 class ExecuteRequest(_message.Message):
@@ -357,3 +382,67 @@ class CancelExecutionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelExecutionResponse: _TypeAlias = CancelExecutionResponse  # noqa: Y015
+
+@_typing.final
+class ReconcileExecutionRequest(_message.Message):
+    """Request of ReconcileExecution."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    VALUE_JSON_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """Which one. Required."""
+    verdict: Global___Verdict.ValueType
+    """What the operator found out. Absent: the tool's look-up function is asked."""
+    value_json: _builtins.str
+    """With VERDICT_SUCCEEDED: the result as JSON text, which must fit the schema of
+    the tool's result. Absent: it is not known.
+    """
+    note: _builtins.str
+    """How it was found out, for the audit trail, where it cannot be erased: at most
+    1,024 characters, only with a verdict. Absent: nothing is said.
+    """
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+        verdict: Global___Verdict.ValueType = ...,
+        value_json: _builtins.str | None = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value_json", b"_value_json", "value_json", b"value_json"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value_json", b"_value_json", "execution_id", b"execution_id", "note", b"note", "value_json", b"value_json", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__value_json: _TypeAlias = _typing.Literal["value_json"]  # noqa: Y015
+    _WhichOneofArgType__value_json: _TypeAlias = _typing.Literal["_value_json", b"_value_json"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value_json) -> _WhichOneofReturnType__value_json | None: ...
+
+Global___ReconcileExecutionRequest: _TypeAlias = ReconcileExecutionRequest  # noqa: Y015
+
+@_typing.final
+class ReconcileExecutionResponse(_message.Message):
+    """Response of ReconcileExecution."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def execution(self) -> _common_pb2.Execution:
+        """The execution as it is now."""
+
+    def __init__(
+        self,
+        *,
+        execution: _common_pb2.Execution | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconcileExecutionResponse: _TypeAlias = ReconcileExecutionResponse  # noqa: Y015

@@ -72,6 +72,11 @@ class ToolExecutionStub(object):
                 request_serializer=toolwright_dot_v1_dot_tool__execution__pb2.CancelExecutionRequest.SerializeToString,
                 response_deserializer=toolwright_dot_v1_dot_tool__execution__pb2.CancelExecutionResponse.FromString,
                 _registered_method=True)
+        self.ReconcileExecution = channel.unary_unary(
+                '/toolwright.v1.ToolExecution/ReconcileExecution',
+                request_serializer=toolwright_dot_v1_dot_tool__execution__pb2.ReconcileExecutionRequest.SerializeToString,
+                response_deserializer=toolwright_dot_v1_dot_tool__execution__pb2.ReconcileExecutionResponse.FromString,
+                _registered_method=True)
 
 
 class ToolExecutionServicer(object):
@@ -158,6 +163,22 @@ class ToolExecutionServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReconcileExecution(self, request, context):
+        """Settles an execution in state OUTCOME_UNKNOWN, for operators of its tenant:
+        by asking the tool's look-up function, or as the operator says. It becomes
+        SUCCEEDED; or FAILED with `outcome` = `not_started`, and its request id may be
+        used again; or it stays as it is when the look-up cannot say yet. The audit
+        trail says who decided what. The tool itself is not called.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND, also while it runs); PERMISSION_DENIED
+        (FORBIDDEN); FAILED_PRECONDITION (INVALID_STATE: its outcome is known, or its
+        tool has no look-up function on this server); UNAVAILABLE
+        (UPSTREAM_UNAVAILABLE: the look-up failed; STORE_UNAVAILABLE); INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ToolExecutionServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -190,6 +211,11 @@ def add_ToolExecutionServicer_to_server(servicer, server):
                     servicer.CancelExecution,
                     request_deserializer=toolwright_dot_v1_dot_tool__execution__pb2.CancelExecutionRequest.FromString,
                     response_serializer=toolwright_dot_v1_dot_tool__execution__pb2.CancelExecutionResponse.SerializeToString,
+            ),
+            'ReconcileExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReconcileExecution,
+                    request_deserializer=toolwright_dot_v1_dot_tool__execution__pb2.ReconcileExecutionRequest.FromString,
+                    response_serializer=toolwright_dot_v1_dot_tool__execution__pb2.ReconcileExecutionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -362,6 +388,33 @@ class ToolExecution(object):
             '/toolwright.v1.ToolExecution/CancelExecution',
             toolwright_dot_v1_dot_tool__execution__pb2.CancelExecutionRequest.SerializeToString,
             toolwright_dot_v1_dot_tool__execution__pb2.CancelExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReconcileExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/toolwright.v1.ToolExecution/ReconcileExecution',
+            toolwright_dot_v1_dot_tool__execution__pb2.ReconcileExecutionRequest.SerializeToString,
+            toolwright_dot_v1_dot_tool__execution__pb2.ReconcileExecutionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -90,6 +90,18 @@ class ToolExecutionStub:
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT.
     """
+    ReconcileExecution: _grpc.UnaryUnaryMultiCallable[_tool_execution_pb2.ReconcileExecutionRequest, _tool_execution_pb2.ReconcileExecutionResponse]
+    """Settles an execution in state OUTCOME_UNKNOWN, for operators of its tenant:
+    by asking the tool's look-up function, or as the operator says. It becomes
+    SUCCEEDED; or FAILED with `outcome` = `not_started`, and its request id may be
+    used again; or it stays as it is when the look-up cannot say yet. The audit
+    trail says who decided what. The tool itself is not called.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND, also while it runs); PERMISSION_DENIED
+    (FORBIDDEN); FAILED_PRECONDITION (INVALID_STATE: its outcome is known, or its
+    tool has no look-up function on this server); UNAVAILABLE
+    (UPSTREAM_UNAVAILABLE: the look-up failed; STORE_UNAVAILABLE); INVALID_ARGUMENT.
+    """
 
 @_typing.type_check_only
 class ToolExecutionAsyncStub(ToolExecutionStub):
@@ -152,6 +164,18 @@ class ToolExecutionAsyncStub(ToolExecutionStub):
     that has ended is answered as it is.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT.
+    """
+    ReconcileExecution: _aio.UnaryUnaryMultiCallable[_tool_execution_pb2.ReconcileExecutionRequest, _tool_execution_pb2.ReconcileExecutionResponse]  # type: ignore[assignment]
+    """Settles an execution in state OUTCOME_UNKNOWN, for operators of its tenant:
+    by asking the tool's look-up function, or as the operator says. It becomes
+    SUCCEEDED; or FAILED with `outcome` = `not_started`, and its request id may be
+    used again; or it stays as it is when the look-up cannot say yet. The audit
+    trail says who decided what. The tool itself is not called.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND, also while it runs); PERMISSION_DENIED
+    (FORBIDDEN); FAILED_PRECONDITION (INVALID_STATE: its outcome is known, or its
+    tool has no look-up function on this server); UNAVAILABLE
+    (UPSTREAM_UNAVAILABLE: the look-up failed; STORE_UNAVAILABLE); INVALID_ARGUMENT.
     """
 
 class ToolExecutionServicer(metaclass=_abc_1.ABCMeta):
@@ -248,6 +272,24 @@ class ToolExecutionServicer(metaclass=_abc_1.ABCMeta):
         that has ended is answered as it is.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def ReconcileExecution(
+        self,
+        request: _tool_execution_pb2.ReconcileExecutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tool_execution_pb2.ReconcileExecutionResponse, _abc.Awaitable[_tool_execution_pb2.ReconcileExecutionResponse]]:
+        """Settles an execution in state OUTCOME_UNKNOWN, for operators of its tenant:
+        by asking the tool's look-up function, or as the operator says. It becomes
+        SUCCEEDED; or FAILED with `outcome` = `not_started`, and its request id may be
+        used again; or it stays as it is when the look-up cannot say yet. The audit
+        trail says who decided what. The tool itself is not called.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND, also while it runs); PERMISSION_DENIED
+        (FORBIDDEN); FAILED_PRECONDITION (INVALID_STATE: its outcome is known, or its
+        tool has no look-up function on this server); UNAVAILABLE
+        (UPSTREAM_UNAVAILABLE: the look-up failed; STORE_UNAVAILABLE); INVALID_ARGUMENT.
         """
 
 def add_ToolExecutionServicer_to_server(servicer: ToolExecutionServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
