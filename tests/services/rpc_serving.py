@@ -73,6 +73,9 @@ class Playing:
     async def CancelExecution(self, request: Any, call: RpcCall) -> Any:
         return await self.play["CancelExecution"](request, call)
 
+    async def ReconcileExecution(self, request: Any, call: RpcCall) -> Any:
+        return await self.play["ReconcileExecution"](request, call)
+
     async def ExecuteStream(self, request: Any, call: RpcCall, write: Any) -> None:
         await self.play["ExecuteStream"](request, call, write)
 
