@@ -3,9 +3,4 @@
 from toolwright_server.identity.caller import ANONYMOUS, Caller, Role
 from toolwright_server.identity.names import ANY_USER
 
-__all__ = ["ANONYMOUS", "ANY_USER", "Caller", "Role", "resolve"]
-
-
-def resolve() -> Caller:
-    """The caller of an rpc. Mode `none`: everybody is the same one."""
-    return ANONYMOUS
+__all__ = ["ANONYMOUS", "ANY_USER", "Caller", "Role"]

@@ -80,3 +80,6 @@ ANONYMOUS = Caller(
     acts_for=frozenset({ANY_USER}),
 )
 """Mode `none`: whoever reaches the loopback address is the operator."""
+
+UNIDENTIFIED = Caller(tenant="", principal="", user="", scopes=())
+"""A call before its credentials were looked at, and when they proved nothing. Sees nothing and may do nothing."""

@@ -16,8 +16,9 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from toolwright_server import identity
 from toolwright_server.errors import Failure, Reason, SettingsError, ToolwrightError, invalid
+from toolwright_server.identity.authenticator import Authenticator
+from toolwright_server.identity.caller import UNIDENTIFIED
 from toolwright_server.rpc.call import Metadata, RpcCall
 from toolwright_server.rpc.gate import ENDED_BY_DRAIN, Gate
 from toolwright_server.rpc.observe import Observer
@@ -41,6 +42,7 @@ class Pipeline:
     observer: Observer
     gate: Gate
     message_limit: int
+    authenticator: Authenticator
 
 
 def generic_handler(
@@ -76,7 +78,10 @@ def _registered(rpc: "_Rpc", method: MethodDescriptor) -> "grpc.RpcMethodHandler
 class _Rpc:
     """One rpc: how its bytes become a call of the service, and what it answers becomes bytes."""
 
-    __slots__ = ("_gate", "_limit", "_method", "_observer", "_parse", "_request", "_serve", "_watches")
+    __slots__ = (
+        "_authenticator", "_gate", "_known", "_limit", "_method", "_observer", "_parse", "_request", "_serve",
+        "_watches",
+    )  # fmt: skip
 
     def __init__(
         self, service: ServiceDescriptor, method: MethodDescriptor, servicer: object, pipeline: Pipeline, watches: bool
@@ -92,6 +97,8 @@ class _Rpc:
         self._request = method.input_type.full_name
         self._parse = GetMessageClass(method.input_type).FromString
         self._serve: Callable[..., Awaitable[Any]] = serve
+        self._authenticator = pipeline.authenticator
+        self._known = pipeline.authenticator.known
         self._observer = pipeline.observer
         self._gate = pipeline.gate
         self._limit = pipeline.message_limit
@@ -104,6 +111,8 @@ class _Rpc:
             refusal = self._gate.refusal()
             if refusal is None:
                 try:
+                    if call.caller is UNIDENTIFIED:
+                        await self._identify(call, context)
                     answer = await self._serve(self._read(data), call)
                 finally:
                     self._gate.leave()
@@ -129,6 +138,8 @@ class _Rpc:
             refusal = self._gate.refusal()
             if refusal is None:
                 try:
+                    if call.caller is UNIDENTIFIED:
+                        await self._identify(call, context)
                     if self._watches:
                         self._gate.watches(call)
                     await self._serve(self._read(data), call, self._writer(context, call))
@@ -154,12 +165,16 @@ class _Rpc:
         trace = self._observer.begin(self._method, metadata)
         return RpcCall(
             self._method,
-            identity.resolve(),
+            self._known(metadata) or UNIDENTIFIED,
             trace,
             received=received,
             remaining=context.time_remaining(),
             metadata=metadata,
         )
+
+    async def _identify(self, call: RpcCall, context: Context) -> None:
+        """Look the caller up; it counts among the running calls meanwhile. Raises UNAUTHENTICATED."""
+        call.caller = await self._authenticator.authenticate(call.metadata, context.peer())
 
     def _read(self, data: bytes) -> Message:
         try:

@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
 from toolwright_server.errors import SettingsError
+from toolwright_server.identity.authenticator import Authenticator, Everybody
 from toolwright_server.rpc import health, reflection
 from toolwright_server.rpc.gate import Gate
 from toolwright_server.rpc.handlers import Pipeline, generic_handler, method_names
@@ -66,8 +67,10 @@ class RpcOptions:
 class RpcServer:
     """`add` the services, then `start`; `Drain` ends it. Made and used on the event loop."""
 
-    def __init__(self, options: RpcOptions, observer: Observer) -> None:
+    def __init__(self, options: RpcOptions, observer: Observer, authenticator: Authenticator | None = None) -> None:
+        """`authenticator` None: everybody is let in, as the operator of this machine."""
         self.options = options
+        self._authenticator = authenticator or Everybody()
         self.health = Health()
         self.gate = Gate(options.concurrent_calls_limit)
         # Where callers show certificates, as it was bound; empty when there is no second address.
@@ -79,7 +82,7 @@ class RpcServer:
 
     def add(self, service: ServiceDescriptor, servicer: object, ends_at_drain: Collection[str] = ()) -> None:
         """Serve `service` with `servicer`, as `generic_handler` says. Raises SettingsError where they do not fit."""
-        pipeline = Pipeline(self._observer, self.gate, self.options.message_limit_bytes)
+        pipeline = Pipeline(self._observer, self.gate, self.options.message_limit_bytes, self._authenticator)
         self._server.add_generic_rpc_handlers((generic_handler(service, servicer, pipeline, ends_at_drain),))
         self._services.append(service.full_name)
         self._methods.extend(method_names(service))
@@ -93,8 +96,8 @@ class RpcServer:
         services = [*self._services, health.SERVICE.full_name]
         self.health.declare([*services, *(reflection.SERVICES if self.options.reflection else ())])
         self.health.attach(asyncio.get_running_loop())
-        # Neither counts, nor is seen, nor is refused in a drain.
-        exempt = Pipeline(Unobserved(), Gate(_UNLIMITED), self.options.message_limit_bytes)
+        # Neither counts, nor is seen, nor is refused in a drain, nor must say who asks.
+        exempt = Pipeline(Unobserved(), Gate(_UNLIMITED), self.options.message_limit_bytes, Everybody())
         self._server.add_generic_rpc_handlers((generic_handler(health.SERVICE, self.health, exempt),))
         if self.options.reflection:
             self._server.add_generic_rpc_handlers(reflection.reflection_handlers(services))

@@ -58,6 +58,9 @@ class Metrics:
             "toolwright.tools.stubborn", "{execution}", "Executions that went on after they were cancelled.",
             ("gen_ai.tool.name",),
         )  # fmt: skip
+        self._unauthenticated = Counter(
+            "toolwright.authentication.failures", "{call}", "Calls whose credentials proved nothing.", ("reason",)
+        )
         self._dropped = Counter(
             "otel.sdk.processor.span.processed", "{span}", "Spans that were dropped before export.", ("error.type",)
         )
@@ -68,8 +71,8 @@ class Metrics:
         self._instruments: dict[str, Instrument] = {
             instrument.name: instrument
             for instrument in (
-                self._rpc, self._tool, self._lag, self._blocked, self._kills, self._stubborn, self._dropped,
-                self._exported,
+                self._rpc, self._tool, self._lag, self._blocked, self._kills, self._stubborn, self._unauthenticated,
+                self._dropped, self._exported,
                 Gauge("toolwright.calls.in_flight", "{call}", "Calls that the server is answering.",
                       lambda: self.calls_in_flight, kind="updown"),
                 Gauge("toolwright.loop.lag.last", "s", "How late the event loop was at its last timer.",
@@ -115,6 +118,10 @@ class Metrics:
     def stubborn_tool(self, tool: str) -> None:
         """A tool swallowed its cancellation and went on."""
         self._stubborn.add(1, (tool,))
+
+    def authentication_failed(self, reason: str) -> None:
+        """The credentials of a call proved nothing: missing, malformed, revoked_key, expired_token, ..."""
+        self._unauthenticated.add(1, (reason,))
 
     def spans_dropped(self, count: int, reason: str) -> None:
         """Spans never reached the exporter: `queue_full` or `exporter_gone`."""
