@@ -84,7 +84,6 @@ def eventful(key: SigningKey | None = None) -> Trail:
     trail.sign()
     trail.write(2)
     trail.start()
-    asyncio.run(trail.checkpointer.adopt("server-1", 1))
     trail.write(3)
     trail.write(2, "zenith")
     trail.sign()

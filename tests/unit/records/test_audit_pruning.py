@@ -137,8 +137,6 @@ def test_whatever_servers_write_sign_and_prune_the_trail_verifies(steps: list[tu
                 if drained:
                     trail.sign(closing=True)
                 trail.start()
-                if not drained:
-                    asyncio.run(trail.checkpointer.adopt("server-1", trail.epoch - 1))
             case ("wait", float(seconds)):
                 trail.now += seconds
             case ("prune", float(age)):

@@ -8,8 +8,11 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import orjson
 
 from toolwright_server.errors import ToolwrightError
 from toolwright_server.records.audit import encoding
@@ -17,7 +20,6 @@ from toolwright_server.records.audit.chain import Chains
 from toolwright_server.records.audit.keys import SigningKey
 from toolwright_server.records.audit.model import (
     NOTHING_BEFORE,
-    Adopted,
     Checkpoint,
     Head,
     Named,
@@ -63,7 +65,6 @@ class Checkpointer:
         self._signed: dict[str, int] = {}
         self._entries = 0
         self._since = clock()
-        self._adopted: list[Adopted] = []
         self._named: list[Named] = []
         self._doubtful = False
         self._closed = False
@@ -84,7 +85,7 @@ class Checkpointer:
         now = self._clock()
         grown = self._chains.kept - self._entries
         due = self._sequence == 0 or grown >= self._options.entries or now - self._since >= self._options.seconds
-        if not due or (self._sequence and not grown and not self._adopted):
+        if not due or (self._sequence and not grown):
             return
         try:
             await self.sign()
@@ -103,52 +104,62 @@ class Checkpointer:
                 await self._catch_up()
             # The count before the heads: what is committed in between is signed twice rather than never.
             kept = self._chains.kept
-            heads = [head for head in self._chains.heads() if self._signed.get(head.chain_id, 0) < head.sequence]
-            if self._sequence and not (heads or self._adopted or pruned or closing):
+            heads = self._chains.heads()
+            if not closing:
+                heads = [head for head in heads if self._signed.get(head.chain_id, 0) < head.sequence]
+            if self._sequence and not (heads or pruned or closing):
                 return
             await self._keep(heads, pruned, closing=closing)
             self._entries, self._since, self._closed = kept, self._clock(), closing
 
-    async def adopt(self, server_id: str, epoch: int) -> None:
-        """Sign, with the next checkpoint, how far the chains of a dead server reach. Raises STORE_UNAVAILABLE."""
-        self._adopted += [
-            Adopted(server_id, epoch, span.last)
-            for span in await self._store.spans(None)
-            if span.last.chain_id == encoding.chain_id(span.tenant, server_id, epoch)
-        ]
+    async def close_dead(self) -> None:
+        """Sign how far the chains of servers reach that died without signing it. Raises STORE_UNAVAILABLE.
+
+        They were fenced when their lease ended: nothing can be added to their chains any more.
+        """
+        alive = {*await self._store.alive(), self.server}
+        dead = [(tip, server) for tip in await self._store.tips(_NAMED_LIMIT) if (server := _died(tip, alive))]
+        spans = await self._store.spans(None) if dead else ()
+        for tip, server in dead:
+            ends = [span.last for span in spans if span.last.chain_id == encoding.chain_id(span.tenant, *server)]
+            await self._store.keep(self._signed_text(self._statement(tip.head, server, ends, closing=True)))
 
     async def _keep(self, heads: Sequence[Head], pruned: Pruned | None, *, closing: bool) -> None:
-        adopted = list(self._adopted)
-        statement = Statement(
-            chain_id=self._chain,
-            sequence=self._sequence + 1,
-            time=encoding.microseconds(self._clock()),
-            server_id=self._chains.server_id,
-            epoch=self._chains.epoch,
-            key_id=self._key.key_id,
-            previous=self._hash,
-            heads=heads,
-            adopted=adopted,
-            named=self._named if self._sequence == 0 else (),
-            closing=closing,
-            pruned=pruned,
-        )
-        text = encoding.checkpoint_text(statement)
-        digest = hashlib.sha256(text).digest()
-        checkpoint = Checkpoint(
-            self._chain, statement.sequence, statement.time / 1e6, digest, self._key.sign(text), text
-        )
+        own = Head(self._chain, self._sequence, self._hash)
+        statement = self._statement(own, self.server, heads, closing=closing)
+        named = self._named if self._sequence == 0 else ()
+        checkpoint = self._signed_text(statement._replace(pruned=pruned, named=named))
         # Until it is known to be there or not, no other is made in its place.
         self._doubtful = True
         await self._store.keep(checkpoint)
         self._doubtful = False
-        self._sequence, self._hash = checkpoint.sequence, digest
+        self._sequence, self._hash = checkpoint.sequence, checkpoint.hash
         self._signed |= {head.chain_id: head.sequence for head in heads}
-        del self._adopted[: len(adopted)]
         log(checkpoint)
+
+    def _statement(self, before: Head, server: tuple[str, int], heads: Sequence[Head], *, closing: bool) -> Statement:
+        return Statement(
+            chain_id=before.chain_id,
+            sequence=before.sequence + 1,
+            time=encoding.microseconds(self._clock()),
+            server_id=server[0],
+            epoch=server[1],
+            key_id=self._key.key_id,
+            previous=before.hash,
+            heads=heads,
+            closing=closing,
+        )
+
+    def _signed_text(self, statement: Statement) -> Checkpoint:
+        text = encoding.checkpoint_text(statement)
+        seconds = statement.time / 1_000_000
+        digest = hashlib.sha256(text).digest()
+        return Checkpoint(statement.chain_id, statement.sequence, seconds, digest, self._key.sign(text), text)
 
     async def _catch_up(self) -> None:
         """Find the others, and one's own newest: a commit that seemed to fail may have come through."""
+        if self._sequence == 0:
+            await self.close_dead()
         tips = await self._store.tips(_NAMED_LIMIT)
         self._named = [Named(tip.head, encoding.microseconds(tip.time)) for tip in tips if tip.chain_id != self._chain]
         own = next((tip for tip in tips if tip.chain_id == self._chain), None)
@@ -156,6 +167,13 @@ class Checkpointer:
             self._sequence, self._hash = own.sequence, own.hash
             log(own)
         self._doubtful = False
+
+
+def _died(tip: Checkpoint, alive: Collection[tuple[str, int]]) -> tuple[str, int] | None:
+    """Server id and epoch of a checkpoint behind which its server should have signed another one, and cannot."""
+    said: dict[str, Any] = orjson.loads(tip.body)
+    server = said["server"], said["epoch"]
+    return None if said["closing"] or server in alive else server
 
 
 def log(checkpoint: Checkpoint) -> None:

@@ -74,7 +74,6 @@ def checkpoint_text(statement: Statement) -> bytes:
         "key": statement.key_id,
         "previous": statement.previous.hex(),
         "heads": [_head(head) for head in statement.heads],
-        "adopted": [[server_id, epoch, *_head(head)] for server_id, epoch, head in statement.adopted],
         "named": [[*_head(head), time] for head, time in statement.named],
         "closing": statement.closing,
     }

@@ -89,14 +89,6 @@ class Span(NamedTuple):
     last: Head
 
 
-class Adopted(NamedTuple):
-    """The last entry of a chain whose server can no longer sign it."""
-
-    server_id: str
-    epoch: int
-    head: Head
-
-
 class Named(NamedTuple):
     """A checkpoint of another server, with its time in microseconds since the epoch."""
 
@@ -120,7 +112,10 @@ class Pruned(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """What a checkpoint says: the heads of the chains that grew since the one before it, whose hash is `previous`."""
+    """What a checkpoint says: the heads of the chains that grew since the one before it, whose hash is `previous`.
+
+    `closing`: nothing follows in any chain of this run of the server. For one that died a survivor says so.
+    """
 
     chain_id: str
     sequence: int
@@ -131,7 +126,6 @@ class Statement(NamedTuple):
     key_id: str
     previous: bytes
     heads: Sequence[Head]
-    adopted: Sequence[Adopted] = ()
     named: Sequence[Named] = ()
     closing: bool = False
     pruned: Pruned | None = None

@@ -51,7 +51,7 @@ class MemoryAuditStore:
 
     async def prune(self, entries: Sequence[Head], checkpoints: Sequence[Head], evidence: Sequence[Entry]) -> None:
         for chain, sequence, _ in entries:
-            self.rows[chain] = [row for row in self.rows[chain] if row.sequence > sequence]
+            self.rows[chain] = [row for row in self.rows.get(chain, []) if row.sequence > sequence]
         for chain, sequence, _ in checkpoints:
             for place in [place for place in self.kept if place[0] == chain and place[1] <= sequence]:
                 del self.kept[place]

@@ -38,10 +38,6 @@ class Statements:
                 heads[chain] = sequence
         if said.get("closing") is True:
             self.final.update(heads)
-        for server, epoch, chain, sequence, digest in _rows(said, "adopted", 5):
-            adopted = None if self._tenant is None else chain_id(self._tenant, server, epoch)
-            if self._demand(adopted, chain, sequence, digest, time):
-                self.final[chain] = sequence
         for chain, sequence, digest, named in _rows(said, "named", 4):
             self._named.append((chain, sequence, hash_of(digest), named, line))
         if "pruned" in said:
@@ -111,10 +107,9 @@ def _rows(said: dict[str, Any], name: str, width: int) -> list[list[Any]]:
     if not isinstance(value, list):
         raise Unreadable(f"its member {name} is no list")
     rows = cast("list[Any]", value)
-    at = 2 if width == 5 else 0  # noqa: PLR2004 (adopted heads begin with server and epoch)
     for row in rows:
         if not isinstance(row, list) or len(cast("list[Any]", row)) != width:
             raise Unreadable(f"its member {name} cannot be read")
-        if not isinstance(row[at], str) or type(row[at + 1]) is not int or not 0 < row[at + 1] < 2**63:  # pyright: ignore[reportUnknownArgumentType]
+        if not isinstance(row[0], str) or type(row[1]) is not int or not 0 < row[1] < 2**63:  # pyright: ignore[reportUnknownArgumentType]
             raise Unreadable(f"its member {name} cannot be read")
     return cast("list[list[Any]]", rows)
