@@ -1,11 +1,19 @@
 """The catalogue: every tool by (name, version). Filled once at start; refuses two tools of one name and version."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from toolwright_server.catalog.model import DeclarationError, Tool
 from toolwright_server.errors import Reason, ToolwrightError
 
 _NEAR = 3
+
+Visible = Callable[[str], bool]
+
+
+def everything(name: str) -> bool:
+    """Hides no tool."""
+    del name
+    return True
 
 
 class Catalog:
@@ -21,11 +29,11 @@ class Catalog:
             if newest is None or newest.version_key() < tool.version_key():
                 self._tools[tool.name, ""] = tool
 
-    def resolve(self, name: str, version: str = "") -> Tool:
-        """One tool. Raises TOOL_NOT_FOUND, naming near ones."""
+    def resolve(self, name: str, version: str = "", visible: Visible = everything) -> Tool:
+        """One tool. Raises TOOL_NOT_FOUND, naming near ones; what is not visible is as if it were not there."""
         tool = self._tools.get((name, version))
-        if tool is None:
-            raise self._unknown(name, version)
+        if tool is None or not visible(name):
+            raise self._unknown(name, version, visible)
         return tool
 
     def newest(self) -> Sequence[Tool]:
@@ -36,17 +44,18 @@ class Catalog:
         """Every version of every tool."""
         return [tool for (_, version), tool in self._tools.items() if version]
 
-    def _unknown(self, name: str, version: str) -> ToolwrightError:
-        if (name, "") in self._tools:
+    def _unknown(self, name: str, version: str, visible: Visible) -> ToolwrightError:
+        if (name, "") in self._tools and visible(name):
             versions = ", ".join(known for (other, known) in self._tools if other == name and known)
             return ToolwrightError(
                 Reason.TOOL_NOT_FOUND, f"tool {name!r} has no version {version[:32]!r}; it has {versions}"
             )
-        near = self._near(name)
+        near = self._near(name, visible)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         return ToolwrightError(Reason.TOOL_NOT_FOUND, f"there is no tool {name[:128]!r}{hint}")
 
-    def _near(self, name: str) -> list[str]:
+    def _near(self, name: str, visible: Visible) -> list[str]:
         import difflib  # noqa: PLC0415 (only needed when a call is wrong)
 
-        return difflib.get_close_matches(name[:128], [known for known, version in self._tools if not version], _NEAR)
+        names = [known for known, version in self._tools if not version and visible(known)]
+        return difflib.get_close_matches(name[:128], names, _NEAR)

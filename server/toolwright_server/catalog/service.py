@@ -24,7 +24,8 @@ PAGE_DEFAULT = 100
 class ToolCatalogService:
     """One method per rpc of toolwright.v1.ToolCatalogService.
 
-    `timeout_of` gives a tool's timeout in seconds; `read_arguments` reads the oneof of a request.
+    `timeout_of` gives a tool's timeout in seconds; `read_arguments` reads the oneof of a request. Tools outside the
+    scopes of a caller's credential do not exist for it.
     """
 
     def __init__(
@@ -41,24 +42,25 @@ class ToolCatalogService:
         size = lists.page_size(request.page_size, PAGE_DEFAULT)
         condition = filters.parse(request.filter, FILTER_FIELDS)
         start = lists.page_start(request.page_token, request.filter)
-        behind = (tool for tool in self._catalog.newest() if tool.name > start)
+        visible = call.caller.may_call
+        behind = (tool for tool in self._catalog.newest() if tool.name > start and visible(tool.name))
         found = [tool for tool in behind if matches(condition, partial(_value, tool))]
         more = lists.page_token(found[size - 1].name, request.filter) if len(found) > size else ""
         return pb.ListToolsResponse(tools=[self._message(tool) for tool in found[:size]], next_page_token=more)
 
     async def GetTool(self, request: pb.GetToolRequest, call: RpcCall) -> pb.GetToolResponse:
-        return pb.GetToolResponse(tool=self._message(self._resolved(request)))
+        return pb.GetToolResponse(tool=self._message(self._resolved(request, call)))
 
     async def ValidateArguments(
         self, request: pb.ValidateArgumentsRequest, call: RpcCall
     ) -> pb.ValidateArgumentsResponse:
-        tool = self._resolved(request)
+        tool = self._resolved(request, call)
         return wire.validation(tool.input_schema.violations(self._read_arguments(request)))
 
-    def _resolved(self, request: pb.GetToolRequest | pb.ValidateArgumentsRequest) -> Tool:
+    def _resolved(self, request: pb.GetToolRequest | pb.ValidateArgumentsRequest, call: RpcCall) -> Tool:
         if not request.tool:
             raise invalid("tool", "is required")
-        return self._catalog.resolve(request.tool, request.tool_version)
+        return self._catalog.resolve(request.tool, request.tool_version, call.caller.may_call)
 
     def _message(self, tool: Tool) -> pb.Tool:
         return wire.tool(tool, self._timeout_of(tool))
