@@ -28,17 +28,33 @@ class ExecutorOptions:
 
 
 def resolve(catalog: Catalog, options: ExecutorOptions, invocation: Invocation) -> tuple[Tool, Deadline]:
-    """The tool and the deadline. Raises TOOL_NOT_FOUND, INVALID_ARGUMENTS, INVALID_STATE or CLIENT_DEADLINE."""
+    """The tool and the deadline.
+
+    Raises FORBIDDEN, TOOL_NOT_FOUND, INVALID_ARGUMENTS, INVALID_STATE or CLIENT_DEADLINE.
+    """
     if invocation.depth > options.nesting_limit:
         raise ToolwrightError(
             Reason.INVALID_STATE,
             f"calls are nested deeper than {options.nesting_limit}",
             metadata={"outcome": "not_started"},
         )
-    tool = catalog.resolve(invocation.tool, invocation.tool_version)
+    visible = invocation.caller.may_call
+    if not visible(invocation.tool):
+        # Before the catalogue is asked: the answer does not say whether there is such a tool.
+        raise out_of_scope(invocation.tool)
+    tool = catalog.resolve(invocation.tool, invocation.tool_version, visible)
     if not tool.input_schema.accepts(invocation.arguments):
         raise invalid_arguments(tool, tool.input_schema.violations(invocation.arguments))
     return tool, deadline(options, invocation, tool)
+
+
+def out_of_scope(tool: str) -> ToolwrightError:
+    """FORBIDDEN for a tool that the caller's credential may not call."""
+    return ToolwrightError(
+        Reason.FORBIDDEN,
+        f"the credential may not call {tool[:128]!r}",
+        metadata={"outcome": "not_started"},
+    )
 
 
 def invalid_arguments(tool: Tool, violations: Sequence[Violation]) -> ToolwrightError:
