@@ -43,7 +43,7 @@ def make_logs(request: pytest.FixtureRequest, spill_folder: Path) -> MakeLogs:
 class Kept:
     """A store with the logs that go with its rows, and the time that it sees (seconds since the epoch)."""
 
-    store: ExecutionStore | SqlExecutionStore
+    store: ExecutionStore
     logs: MemoryEventLogs
     now: float
 

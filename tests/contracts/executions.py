@@ -5,12 +5,10 @@ from typing import Any
 
 from toolwright_server.conditions import All, Comparison, Relation
 from toolwright_server.errors import Failure, Reason
-from toolwright_server.execution import query as queries
 from toolwright_server.execution.deadline import DeadlineSource
 from toolwright_server.execution.model import Execution, State, Stopped
-from toolwright_server.execution.store import ExecutionQuery
+from toolwright_server.execution.query import ExecutionQuery
 from toolwright_server.identity import Caller
-from toolwright_server.stores.memory.executions import MemoryExecutionStore
 
 from .conftest import Kept
 
@@ -76,12 +74,9 @@ async def listed(
     labels: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Ids, newest first."""
-    query: Any = ExecutionQuery(limit, before, equal or {}, labels or {})
-    if not isinstance(kept.store, MemoryExecutionStore):
-        wanted = {**(equal or {}), **{f"labels.{key}": value for key, value in (labels or {}).items()}}
-        condition = All(tuple(Comparison(field, Relation.EQUAL, value) for field, value in wanted.items()))
-        query = queries.ExecutionQuery(limit, before, condition)
-    found = await kept.store.list(caller, query)
+    wanted = {**(equal or {}), **{f"labels.{key}": value for key, value in (labels or {}).items()}}
+    condition = All(tuple(Comparison(field, Relation.EQUAL, value) for field, value in wanted.items()))
+    found = await kept.store.list(caller, ExecutionQuery(limit, before, condition))
     return [execution.execution_id for execution in found]
 
 

@@ -8,15 +8,16 @@ from toolwright_server.execution.events import Wrote
 from toolwright_server.execution.model import Execution
 
 from .conftest import MakeMemoryStore
-from .executions import OWNER, added, listed, settled, there
+from .executions import OWNER, added, listed, refused, settled, there
 
 pytestmark = pytest.mark.asyncio
 
 
 async def test_evicting_an_older_one_leaves_the_newest_of_a_request_id(make_memory_store: MakeMemoryStore) -> None:
     kept = make_memory_store(count=1)
-    first, second = await added(kept, "a", "b", request_id="r")
-    await settled(kept, first)
+    (first,) = await added(kept, "a", request_id="r")
+    await refused(kept, first)
+    (second,) = await added(kept, "b", request_id="r")
     await settled(kept, second)
     found = await kept.store.find(OWNER, "r")
     assert found is not None

@@ -10,7 +10,7 @@ from toolwright_server.identity import Caller
 from .conftest import MakeStore
 from .executions import OWNER, added, refused, row, settled
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.parametrize("store_url", ["sqlite", "postgres"], indirect=True)]
+pytestmark = pytest.mark.asyncio
 
 DAY = 86_400.0
 

@@ -3,7 +3,6 @@ from typing import Any
 import pytest
 
 from toolwright_server.execution.model import State, Stopped
-from toolwright_server.execution.store import QUERY_FIELDS
 from toolwright_server.identity import Caller
 
 from .conftest import MakeStore
@@ -104,6 +103,9 @@ async def test_the_pages_of_a_list_have_no_holes_also_when_new_ones_come_and_old
 FACTS: dict[str, dict[str, Any]] = {
     "state": {"state": State.RUNNING},
     "tool": {"tool": "tests.other"},
+    "category": {"category": "other"},
+    "trace_id": {"trace_id": "trace"},
+    "server_id": {"server_id": "other"},
     "user_id": {"caller": OWNER.acting_for("bob")},
     "agent_id": {"agent_id": "agent"},
     "session_id": {"session_id": "session"},
@@ -114,6 +116,9 @@ FACTS: dict[str, dict[str, Any]] = {
 VALUES = {
     "state": "RUNNING",
     "tool": "tests.other",
+    "category": "other",
+    "trace_id": "trace",
+    "server_id": "other",
     "user_id": "bob",
     "agent_id": "agent",
     "session_id": "session",
@@ -123,7 +128,7 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize("field", QUERY_FIELDS)
+@pytest.mark.parametrize("field", sorted(FACTS))
 async def test_the_list_is_filtered_by_every_field(make_store: MakeStore, field: str) -> None:
     kept = make_store()
     await added(kept, "a", "c")

@@ -1,35 +1,15 @@
-"""What the executor needs kept: a Protocol of six verbs, and the question that List asks."""
+"""What the executor needs kept: a Protocol of six verbs. What a list asks for is in query.py."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from toolwright_server.errors import Reason, ToolwrightError
-from toolwright_server.execution.model import Execution, Stopped
+from toolwright_server.execution.model import Execution, State, Stopped
+from toolwright_server.execution.query import ExecutionQuery
 from toolwright_server.identity import Caller
 
-
-@dataclass(frozen=True, slots=True)
-class ExecutionQuery:
-    """Which executions, newest first. `before` is the last id of the page before; `equal` maps a field to its value."""
-
-    limit: int
-    before: str = ""
-    equal: Mapping[str, str] = field(default_factory=dict[str, str])
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
-
-
-# The fields that `ExecutionQuery.equal` may name.
-QUERY_FIELDS = (
-    "state",
-    "tool",
-    "user_id",
-    "agent_id",
-    "session_id",
-    "task_id",
-    "parent_execution_id",
-    "request_id",
-)
+# How long a request id stays claimed.
+CLAIM_SECONDS: Final = 86_400.0
 
 
 class RecordFailed(ToolwrightError):
@@ -44,14 +24,21 @@ class RecordFailed(ToolwrightError):
 
 
 class ExecutionStore(Protocol):
-    """Keeps executions. Reads answer only what belongs to the caller: its tenant and principal."""
+    """Keeps executions. Reads answer only what the caller may see."""
 
-    async def add(self, execution: Execution) -> None:
-        """Keep a new execution, before its tool can be started."""
+    async def add(self, execution: Execution, *, awaited: bool = True) -> Execution | None:
+        """Keep a new execution, before its tool can be started; durably, unless not `awaited` (then it never waits).
+
+        A request id is claimed in the same commit, which is awaited in any case: the execution that has it already is
+        returned, and nothing was kept then. Raises STORE_UNAVAILABLE. Cancelled, it takes back what may have been kept.
+        """
         ...
 
-    async def settle(self, execution: Execution) -> None:
-        """Keep the outcome of an execution that has ended."""
+    async def settle(self, execution: Execution, *, awaited: bool = True) -> None:
+        """Keep the outcome of an execution that has ended; give its request id back if nothing was started.
+
+        Raises RecordFailed. Cancelling it cancels nothing.
+        """
         ...
 
     async def correct(self, execution_id: str, stopped: Stopped) -> None:
@@ -63,9 +50,19 @@ class ExecutionStore(Protocol):
         ...
 
     async def find(self, caller: Caller, request_id: str) -> Execution | None:
-        """The newest execution that has this request id."""
+        """The newest execution of this principal that has this request id."""
         ...
 
     async def list(self, caller: Caller, query: ExecutionQuery) -> Sequence[Execution]:
         """At most `query.limit` executions, newest first."""
         ...
+
+
+def gives_back(execution: Execution) -> bool:
+    """Whether its end gives its request id back: nothing was started, so that trying again is right."""
+    if not execution.request_id:
+        return False
+    failure = execution.failure
+    return execution.state is State.REJECTED or (
+        failure is not None and failure.metadata.get("outcome") == "not_started"
+    )

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from toolwright_server.execution.model import Execution, Stopped
-from toolwright_server.execution.store import ExecutionQuery
+from toolwright_server.execution.query import ExecutionQuery, asked_for
+from toolwright_server.execution.store import CLAIM_SECONDS, gives_back
 from toolwright_server.identity import Caller
 from toolwright_server.stores.memory.events import MemoryEventLogs
 
@@ -46,6 +47,8 @@ class MemoryExecutionStore:
         # When the one that ended first has ended.
         self._oldest = 0.0
         self._requests: dict[tuple[str, str, str], str] = {}
+        # Those that have a request id and gave it back.
+        self._free: set[str] = set()
 
     @property
     def size_bytes(self) -> int:
@@ -55,12 +58,19 @@ class MemoryExecutionStore:
     def __len__(self) -> int:
         return len(self._rows)
 
-    async def add(self, execution: Execution) -> None:
-        self._rows[execution.execution_id] = execution
+    async def add(self, execution: Execution, *, awaited: bool = True) -> Execution | None:
+        del awaited
         if execution.request_id:
-            self._requests[_request_key(execution.caller, execution.request_id)] = execution.execution_id
+            holder = self._claim(execution)
+            if holder is not None:
+                return holder
+        self._rows[execution.execution_id] = execution
+        return None
 
-    async def settle(self, execution: Execution) -> None:
+    async def settle(self, execution: Execution, *, awaited: bool = True) -> None:
+        del awaited
+        if execution.request_id and gives_back(execution):
+            self._free.add(execution.execution_id)
         size = ROW_BYTES + len(execution.result or b"") + self._logs.size_bytes(execution.execution_id)
         if execution.labels:
             size += sum(len(key) + len(value) for key, value in execution.labels.items())
@@ -88,12 +98,19 @@ class MemoryExecutionStore:
         return await self.get(caller, found) if found is not None else None
 
     async def list(self, caller: Caller, query: ExecutionQuery) -> Sequence[Execution]:
-        rows = (
-            row
-            for row in reversed(self._rows.values())
-            if (not query.before or row.execution_id < query.before) and _owns(caller, row) and _matches(row, query)
-        )
+        rows = (row for row in reversed(self._rows.values()) if asked_for(query, row) and _owns(caller, row))
         return list(islice(rows, query.limit))
+
+    def _claim(self, execution: Execution) -> Execution | None:
+        """Who holds the request id; None when it is the execution's from now on."""
+        key = _request_key(execution.caller, execution.request_id)
+        held = self._requests.get(key)
+        if held is not None and held not in self._free:
+            holder = self._rows[held]
+            if holder.create_time + CLAIM_SECONDS > self._clock():
+                return holder
+        self._requests[key] = execution.execution_id
+        return None
 
     def _evict(self, count: int) -> None:
         """Keep at most `count` ended ones, and none that is too much or too old."""
@@ -108,6 +125,7 @@ class MemoryExecutionStore:
     def _drop(self, row: Execution) -> None:
         del self._rows[row.execution_id]
         if row.request_id:
+            self._free.discard(row.execution_id)
             key = _request_key(row.caller, row.request_id)
             if self._requests.get(key) == row.execution_id:
                 del self._requests[key]
@@ -120,19 +138,3 @@ def _request_key(caller: Caller, request_id: str) -> tuple[str, str, str]:
 
 def _owns(caller: Caller, row: Execution) -> bool:
     return caller.shares_with(row.caller)
-
-
-def _matches(row: Execution, query: ExecutionQuery) -> bool:
-    return all(_field(row, name) == value for name, value in query.equal.items()) and all(
-        row.labels.get(key) == value for key, value in query.labels.items()
-    )
-
-
-def _field(row: Execution, name: str) -> str:
-    if name == "state":
-        return row.state.name
-    if name == "user_id":
-        return row.caller.user
-    value = getattr(row, name)
-    assert isinstance(value, str), name
-    return value

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from toolwright_server.errors import Failure, Reason, ToolwrightError
 from toolwright_server.execution.model import Execution, State, Stopped
 from toolwright_server.execution.query import ExecutionQuery, asked_for
-from toolwright_server.execution.store import RecordFailed
+from toolwright_server.execution.store import RecordFailed, gives_back
 from toolwright_server.identity import Caller
 from toolwright_server.stores.sql import queries, rows
 from toolwright_server.stores.sql.breaker import Breaker
@@ -110,7 +110,7 @@ class SqlExecutionStore:
         return None
 
     async def settle(self, execution: Execution, *, awaited: bool = True) -> None:
-        change = Change(execution, frees=_frees(execution), entries=self._last_entries(execution))
+        change = Change(execution, frees=gives_back(execution), entries=self._last_entries(execution))
         settling = _Settling(self, change)
         change.done = settling
         if self._ended is not None:
@@ -296,16 +296,6 @@ class _Settling:
     def __call__(self, holder: str | None, error: Unkept | None) -> None:
         del holder
         self.spilled = self._store.settled(self._change, error)
-
-
-def _frees(execution: Execution) -> bool:
-    """Whether a caller may use its request id again: nothing was started."""
-    if not execution.request_id:
-        return False
-    failure = execution.failure
-    return execution.state is State.REJECTED or (
-        failure is not None and failure.metadata.get("outcome") == "not_started"
-    )
 
 
 def _refused(error: Unkept) -> ToolwrightError:

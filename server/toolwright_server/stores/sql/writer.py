@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from toolwright_server.execution.store import CLAIM_SECONDS
 from toolwright_server.stores.sql.change import Change, Done, Refused, Unavailable, Unkept
 from toolwright_server.stores.sql.group import Outcome, Pending, Sink
 
@@ -32,7 +33,7 @@ class WriterOptions:
     # Changes that nobody awaits; more are dropped, and counted.
     unawaited_limit: int = 10_000
     # How long a request id stays claimed.
-    claim_seconds: float = DAY_SECONDS
+    claim_seconds: float = CLAIM_SECONDS
 
 
 class Writer:
