@@ -217,6 +217,30 @@ def show(
 
 
 @app.command()
+def reconcile(
+    execution_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="The id of an execution; else all whose outcome is unknown.")
+    ] = None,
+    succeeded: Annotated[bool, typer.Option("--succeeded", help="It happened: somebody looked.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="It did not happen, and will not any more.")] = False,
+    result: Annotated[
+        str | None, typer.Option("--result", metavar="JSON", help="With --succeeded: what the tool returned.")
+    ] = None,
+    note: Annotated[
+        str, typer.Option("--note", metavar="WORDS", help="How it was found out, kept in the audit trail.")
+    ] = "",
+    address: _Address = None,
+    as_json: _Json = False,
+) -> None:
+    """Ask tools what became of calls whose outcome is unknown, or say it. Exit code 0, or 9 if any stays unknown."""
+    from toolwright_server.commands import reconciling
+    from toolwright_server.commands.reconciling import Found
+
+    found = Found(succeeded=succeeded, failed=failed, result=result, note=note)
+    raise typer.Exit(reconciling.reconcile(address, execution_id, found, as_json=as_json))
+
+
+@app.command()
 def trace(
     execution_id: Annotated[str, typer.Argument(help="Its id: `exec` names it, and so do the server's logs.")],
     data_dir: _DataDir = None,

@@ -75,6 +75,8 @@ class Scripted:
         self.filters: list[str] = []
         # Newest first, as they are listed and got.
         self.history: list[common_pb2.Execution] = []
+        self.reconciled: list[tool_execution_pb2.ReconcileExecutionRequest] = []
+        self.settles: Callable[[Any, Context], common_pb2.Execution] = lambda _, __: execution()
         # Set when a call has arrived, and when it was ended from the other side.
         self.arrived = threading.Event()
         self.cancelled = threading.Event()
@@ -117,6 +119,10 @@ class _Execution(tool_execution_pb2_grpc.ToolExecutionServicer):
             ):
                 return tool_execution_pb2.GetExecutionResponse(execution=each)
         abort(context, grpc.StatusCode.NOT_FOUND, "RESOURCE_NOT_FOUND")
+
+    def ReconcileExecution(self, request: Any, context: Context) -> Any:
+        self.script.reconciled.append(request)
+        return tool_execution_pb2.ReconcileExecutionResponse(execution=self.script.settles(request, context))
 
     def ListExecutions(self, request: Any, context: Context) -> Any:
         """Pages of at most two, or of what was asked."""
