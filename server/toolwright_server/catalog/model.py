@@ -72,7 +72,11 @@ class Tool:
 
     def kept_arguments(self, canonical: bytes) -> bytes | None:
         """What the record keeps of a call's canonical arguments: without secrets; None for a tool that keeps none."""
-        return self.input_schema.redacted(canonical) if self.keep_arguments else None
+        if not self.keep_arguments:
+            return None
+        # A copy of its own size, as in redaction.py.
+        redacted = self.input_schema.redacted(canonical)
+        return bytes(memoryview(canonical)) if redacted is canonical else redacted
 
     def kept_result(self, result: bytes | None) -> bytes | None:
         """What the record keeps of a result's JSON text: without secrets; None for a tool that keeps none."""

@@ -1,8 +1,10 @@
 """What is decided about a call before it exists: which tool, whether the arguments are right, how long it may take."""
 
+import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from toolwright_server.catalog.model import Tool
 from toolwright_server.catalog.registry import Catalog
@@ -10,6 +12,8 @@ from toolwright_server.errors import Reason, ToolwrightError, Violation
 from toolwright_server.execution import canonical
 from toolwright_server.execution.deadline import Deadline, DeadlineSource
 from toolwright_server.execution.model import Execution, Invocation
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,8 @@ class ExecutorOptions:
     nesting_limit: int
     result_limit: int
     output_limit: int
+    # The store gives up by itself after so long.
+    storage_timeout: float = 5.0
 
 
 def resolve(catalog: Catalog, options: ExecutorOptions, invocation: Invocation) -> tuple[Tool, Deadline]:
@@ -103,6 +109,25 @@ def deadline(options: ExecutorOptions, invocation: Invocation, tool: Tool) -> De
     )
 
 
+async def in_time(adding: Coroutine[Any, Any, T], deadline: Deadline, tool: Tool, longest: float) -> T:
+    """What `adding` returns; it takes at most `longest` seconds by itself. Raises the deadline's error when that is
+    sooner.
+    """
+    remaining = deadline.remaining()
+    if remaining >= longest:
+        return await adding
+    try:
+        async with asyncio.timeout(remaining):
+            return await adding
+    except TimeoutError:
+        reason = Reason.CLIENT_DEADLINE if deadline.source is DeadlineSource.CLIENT else Reason.TOOL_TIMEOUT
+        raise ToolwrightError(
+            reason,
+            f"the time of {tool.name} was used up while the call was being recorded",
+            metadata={"outcome": "not_started", "source": deadline.source.name},
+        ) from None
+
+
 def new_row(
     execution_id: str, options: ExecutorOptions, invocation: Invocation, tool: Tool, limit: Deadline
 ) -> Execution:
@@ -128,4 +153,7 @@ def new_row(
         agent_id=invocation.agent_id,
         labels=invocation.labels,
         arguments_bytes=len(invocation.canonical),
+        effect=tool.effect,
+        category=tool.category,
+        arguments=tool.kept_arguments(invocation.canonical),
     )

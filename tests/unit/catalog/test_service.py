@@ -10,11 +10,13 @@ from toolwright_server.catalog.model import Effect, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.catalog.service import ToolCatalogService
 from toolwright_server.errors import ToolwrightError
+from toolwright_server.identity.caller import ANONYMOUS
 from toolwright_server.rpc.call import RpcCall
+from toolwright_server.telemetry.tracing import CallTrace
 
 pytestmark = pytest.mark.asyncio
-# ListTools asks nothing of its call.
-CALL = cast("RpcCall", None)
+# ListTools asks nothing of its call but who makes it.
+CALL = RpcCall("ListTools", ANONYMOUS, cast("CallTrace", None), received=0.0)
 
 
 def made(name: str, effect: Effect, **labels: str) -> Tool:

@@ -71,7 +71,8 @@ class MemoryExecutionStore:
         del awaited
         if execution.request_id and gives_back(execution):
             self._free.add(execution.execution_id)
-        size = ROW_BYTES + len(execution.result or b"") + self._logs.size_bytes(execution.execution_id)
+        size = ROW_BYTES + len(execution.arguments or b"") + len(execution.result or b"")
+        size += self._logs.size_bytes(execution.execution_id)
         if execution.labels:
             size += sum(len(key) + len(value) for key, value in execution.labels.items())
         if not self._ended:
