@@ -86,3 +86,33 @@ def test_whatever_an_entry_says_can_be_read_again(facts: dict[str, str | int | b
         assert any(0xD800 <= ord(sign) <= 0xDFFF for text in str(facts) for sign in text) or "\\ud" in str(facts)
         return
     assert lines.entry(encoding.entry_line(row)).said["facts"] == facts
+
+
+def test_a_commit_that_broke_off_and_came_through_is_gone_on_from() -> None:
+    chains = Chains("server-1", 7)
+    lost = chains.link([entry(), entry(tenant="zenith")])
+    chains.doubt()
+    (head,) = chains.doubts()
+    assert (head.sequence, head.hash) == (2, lost[1].hash)
+    chains.resolve(head)
+    assert chains.link([entry(tenant="zenith")])[0].previous == lost[3].hash
+    assert chains.kept == 4
+
+
+def test_a_commit_that_broke_off_is_looked_for_until_another_is_kept() -> None:
+    chains = Chains("server-1", 7)
+    chains.link([entry()])
+    chains.doubt()
+    again = chains.link([entry()])
+    assert again[0].sequence == 1
+    chains.drop()
+    assert len(chains.doubts()) == 1
+    chains.link([entry()])
+    chains.keep()
+    assert chains.doubts() == []
+
+
+def test_a_commit_without_entries_leaves_no_doubt() -> None:
+    chains = Chains("server-1", 7)
+    chains.doubt()
+    assert chains.doubts() == []

@@ -24,7 +24,7 @@ from toolwright_server.execution.query import ExecutionQuery
 from toolwright_server.execution.store import RecordFailed
 from toolwright_server.identity import Caller
 from toolwright_server.stores.sql import rows
-from toolwright_server.stores.sql.change import AuditRow, Change, Entry
+from toolwright_server.stores.sql.change import AuditRow, Change, Entry, NoLinker
 from toolwright_server.stores.sql.engine import Database
 from toolwright_server.stores.sql.executions import SqlExecutionStore
 from toolwright_server.stores.sql.tables import executions, request_ids
@@ -340,7 +340,7 @@ async def test_an_intent_in_doubt_is_taken_back_once_the_database_answers(tmp_pa
         assert await store.add(row("b", request_id="r", create_time=9e9)) is None
 
 
-class Witness:
+class Witness(NoLinker):
     """Evidence and Linker in one: entries are texts, and so are the rows of the chain."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from toolwright_server.stores.sql.change import AuditRow, Change, Entry, Fenced, Refused, Unavailable, Unkept
+from toolwright_server.stores.sql.change import AuditRow, Change, Entry, Fenced, NoLinker, Refused, Unavailable, Unkept
 from toolwright_server.stores.sql.engine import Database
 from toolwright_server.stores.sql.group import Outcome, Pending
 from toolwright_server.stores.sql.sqlite import SqliteSink
@@ -198,7 +198,7 @@ async def test_what_follows_a_commit_reaches_nobody_else_when_it_fails(
     assert "what was to follow a commit failed" in caplog.text
 
 
-class Recording:
+class Recording(NoLinker):
     """A Linker that gives each entry the next number in one chain."""
 
     def __init__(self) -> None:

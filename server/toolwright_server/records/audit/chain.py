@@ -24,6 +24,8 @@ class Chains:
         self._heads: dict[str, Head] = {}
         self._linked: dict[str, Head] = {}
         self._count = 0
+        # Commits that broke off since the last one that did not: what each linked, and how many entries that was.
+        self._doubted: list[tuple[dict[str, Head], int]] = []
 
     def link(self, entries: Sequence[Entry]) -> Sequence[Row]:
         """The rows of these entries in their order; where a chain begins, its first entry comes before them."""
@@ -47,12 +49,31 @@ class Chains:
         """What was linked since the last time is committed."""
         self._heads.update(self._linked)
         self.kept += self._count
+        self._doubted.clear()
         self.drop()
 
     def drop(self) -> None:
         """What was linked since the last time is not in the database: link as if it had never been."""
         self._linked.clear()
         self._count = 0
+
+    def doubt(self) -> None:
+        """What was linked since the last time may be in the database: whoever links next asks for `doubts` first."""
+        if self._linked:
+            self._doubted.append((dict(self._linked), self._count))
+        self.drop()
+
+    def doubts(self) -> Sequence[Head]:
+        """One entry of each commit that broke off. Until something was kept: a commit may still be on its way."""
+        return [next(iter(linked.values())) for linked, _ in self._doubted]
+
+    def resolve(self, found: Head) -> None:
+        """This one of the doubts is in the database, and with it all of its commit."""
+        for linked, count in self._doubted:
+            if found in linked.values():
+                self._heads.update(linked)
+                self.kept += count
+        self._doubted.clear()
 
     def heads(self) -> list[Head]:
         """The last committed entry of every chain."""

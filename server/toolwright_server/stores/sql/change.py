@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from toolwright_server.execution.model import Execution
+from toolwright_server.records.audit.model import Head
 
 # An entry of the audit trail as its author wrote it, and as a row: in the order of the columns of `audit_entries`.
 Entry = Any
@@ -76,6 +77,18 @@ class Linker(Protocol):
         """What was linked since the last time is not in the database: link as if it had never been."""
         ...
 
+    def doubt(self) -> None:
+        """What was linked since the last time may be in the database: its commit broke off."""
+        ...
+
+    def doubts(self) -> Sequence[Head]:
+        """Entries to look for before `link` is called: one of each commit that broke off."""
+        ...
+
+    def resolve(self, found: Head) -> None:
+        """This one is in the database, and so is all of its commit."""
+        ...
+
 
 class Spill(Protocol):
     """Keeps outcomes that the database does not take, until it does."""
@@ -98,3 +111,12 @@ class NoLinker:
 
     def drop(self) -> None:
         """Nothing was linked."""
+
+    def doubt(self) -> None:
+        """Nothing was linked."""
+
+    def doubts(self) -> Sequence[Head]:
+        return ()
+
+    def resolve(self, found: Head) -> None:
+        """Nothing is ever looked for."""

@@ -21,6 +21,8 @@ _logger = logging.getLogger(__name__)
 _REFUSALS: Final = ("22", "23", "42", "54")
 # Serialization failure and deadlock: nothing is wrong, the same group will do.
 _AGAIN: Final = ("40001", "40P01")
+# A row with this key is there already.
+_TAKEN: Final = "23505"
 _TRIES: Final = 3
 
 
@@ -90,13 +92,19 @@ class PostgresSink:
             committing = True
             await raw.execute("COMMIT")
         except BaseException as error:
-            self._linker.drop()
-            gone = await self._roll_back(raw)
-            if getattr(error, "sqlstate", None) in _AGAIN or (gone and not fresh and not committing):
-                # A connection that died since the last group says nothing about the server.
-                raise _AgainError(str(error)) from error
             meaning = _meaning(error)
             meaning.in_doubt = committing and isinstance(meaning, Unavailable)
+            if meaning.in_doubt:
+                self._linker.doubt()
+            else:
+                self._linker.drop()
+            gone = await self._roll_back(raw)
+            state = getattr(error, "sqlstate", None)
+            # A commit that broke off may have come through meanwhile: then the places of these entries are taken.
+            taken = state == _TAKEN and self._linker.doubts()
+            # A connection that died since the last group says nothing about the server.
+            if state in _AGAIN or taken or (gone and not fresh and not committing):
+                raise _AgainError(str(error)) from error
             raise meaning from error
         self._linker.keep()
         return found
@@ -119,6 +127,9 @@ class PostgresSink:
             item.found = await connection.run_sync(work)
         entries = group.entries(items, lost)
         if entries:
+            for head in self._linker.doubts():
+                if await raw.fetchval(statements.POSTGRES_LINKED, *head) is not None:
+                    self._linker.resolve(head)
             insert = statements.POSTGRES_ENTRIES
             await raw.execute(insert.text, *insert.arrays(self._linker.link(entries)))
         for statement, parameters in group.statements(items, lost):

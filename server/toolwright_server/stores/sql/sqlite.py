@@ -92,12 +92,18 @@ class SqliteSink:
     def _committed(self, items: Sequence[Pending]) -> list[str | None]:
         connection = self._connection or self._connect()
         cursor: sqlite3.Cursor = connection.connection.driver_connection.cursor()  # pyright: ignore[reportOptionalMemberAccess]
+        committing = False
         try:
             cursor.execute("BEGIN IMMEDIATE")
             found = self._written(connection, cursor, items)
+            committing = True
             cursor.execute("COMMIT")
         except BaseException as error:
-            self._linker.drop()
+            if committing:
+                # The log may hold all of it although it could not be brought to disk.
+                self._linker.doubt()
+            else:
+                self._linker.drop()
             self._roll_back(cursor, error)
             raise
         self._linker.keep()
@@ -117,6 +123,9 @@ class SqliteSink:
             item.found = work(connection)
         entries = group.entries(items, lost)
         if entries:
+            for head in self._linker.doubts():
+                if cursor.execute(statements.SQLITE_LINKED, head).fetchone() is not None:
+                    self._linker.resolve(head)
             for text, values in statements.SQLITE_ENTRIES.batches(self._linker.link(entries)):
                 cursor.execute(text, values)
         for statement, parameters in group.statements(items, lost):

@@ -82,6 +82,7 @@ def _array(column: sa.Column[Any]) -> str:
 SQLITE_EXECUTIONS: Final = Values(executions, _OVERWRITE)
 SQLITE_CLAIMS: Final = Values(request_ids, _TAKE_OVER.format(now="?"))
 SQLITE_ENTRIES: Final = Values(audit_entries)
+SQLITE_LINKED: Final = "SELECT 1 FROM audit_entries WHERE chain_id = ? AND sequence = ? AND hash = ?"
 SQLITE_HOLDER: Final = "SELECT execution_id FROM request_ids WHERE tenant = ? AND request_id = ? AND principal = ?"
 SQLITE_FREE: Final = (
     "UPDATE request_ids SET expire_time = 0 WHERE tenant = ? AND request_id = ? AND principal = ? AND execution_id = ?"
@@ -91,6 +92,7 @@ SQLITE_FENCE: Final = "SELECT 1 FROM servers WHERE server_id = ? AND epoch = ?"
 POSTGRES_EXECUTIONS: Final = Unnest(executions, _OVERWRITE)
 POSTGRES_CLAIMS: Final = Unnest(request_ids, _TAKE_OVER.format(now=f"${len(request_ids.columns) + 1}"))
 POSTGRES_ENTRIES: Final = Unnest(audit_entries)
+POSTGRES_LINKED: Final = SQLITE_LINKED.replace("?", "${}").format(1, 2, 3)
 POSTGRES_HOLDER: Final = SQLITE_HOLDER.replace("?", "${}").format(1, 2, 3)
 POSTGRES_FREE: Final = SQLITE_FREE.replace("?", "${}").format(1, 2, 3, 4)
 # Until the group's end nobody can take the lease over: whoever deletes it waits, and then finds what was written.
