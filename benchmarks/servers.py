@@ -73,6 +73,7 @@ def toolwright(folder: Path, name: str, chosen: Mapping[str, str]) -> Generator[
         "TOOLWRIGHT_LISTEN": address,
         "TOOLWRIGHT_HTTP_LISTEN": http,
         "TOOLWRIGHT_DATA_DIR": str(data),
+        "TOOLWRIGHT_AUDIT_KEY_FILE": str(folder / f"{name}.audit.key"),
         "TOOLWRIGHT_TOOLKITS": "diagnostics",
         **chosen,
     }

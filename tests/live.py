@@ -110,6 +110,8 @@ def starting_server(folder: Path, *arguments: str, env: Mapping[str, str] | None
         "TOOLWRIGHT_LISTEN": f"127.0.0.1:{port}",
         "TOOLWRIGHT_HTTP_LISTEN": f"127.0.0.1:{http_port}",
         "TOOLWRIGHT_DATA_DIR": str(folder / "data"),
+        # Not the one of whoever runs the tests.
+        "TOOLWRIGHT_AUDIT_KEY_FILE": str(folder / "audit.key"),
         "TOOLWRIGHT_LOG_FORMAT": "json",
         # Who asks nothing of the drain need not wait for it.
         "TOOLWRIGHT_DRAIN_NOTICE_SECONDS": "0",
