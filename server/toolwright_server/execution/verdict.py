@@ -47,10 +47,6 @@ class VerdictStore(Protocol):
         """Judge one execution in one transaction; it as it is afterwards, None if unknown."""
         ...
 
-    async def unknown(self, after: str, limit: int) -> Sequence[Execution]:
-        """Executions in state OUTCOME_UNKNOWN whose id is greater than `after`, oldest first."""
-        ...
-
     async def ended(self, execution_ids: Sequence[str]) -> Sequence[Execution]:
         """Those of the executions that have ended."""
         ...

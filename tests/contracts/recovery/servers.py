@@ -12,7 +12,7 @@ from toolwright_server.catalog.model import Effect
 from toolwright_server.execution.leases import Lease, LeaseStore
 from toolwright_server.execution.model import Execution
 from toolwright_server.execution.verdict import VerdictStore, entry
-from toolwright_server.records.audit.model import Entry
+from toolwright_server.records.audit.model import Entry, Head
 from toolwright_server.stores.memory.leases import MemoryLeases
 from toolwright_server.stores.memory.recovery import MemoryRecovery
 from toolwright_server.stores.sql.change import AuditRow, Change
@@ -108,6 +108,15 @@ class _Trail:
 
     def drop(self) -> None:
         self._linked = []
+
+    def doubt(self) -> None:
+        raise AssertionError("no commit breaks off here")
+
+    def doubts(self) -> Sequence[Head]:
+        return ()
+
+    def resolve(self, found: Head) -> None:
+        raise AssertionError(f"nobody was in doubt about {found}")
 
 
 class SqlServers:

@@ -172,16 +172,6 @@ async def test_of_two_contradicting_decisions_one_counts(survivors: Servers) -> 
     assert [each.facts["state"] for each in survivors.audited] == [kept.state.name]
 
 
-async def test_unknown_outcomes_are_listed_oldest_first(survivors: Servers) -> None:
-    one = await survivors.server("one")
-    await one.leases.register(one.own, LEASE_SECONDS)
-    for execution_id in ("0190-c", "0190-a", "0190-b"):
-        await one.add(left_behind(one, execution_id, state=State.OUTCOME_UNKNOWN))
-    await one.add(left_behind(one, "0190-d", state=State.FAILED))
-    assert [row.execution_id for row in await one.verdicts.unknown("", 2)] == ["0190-a", "0190-b"]
-    assert [row.execution_id for row in await one.verdicts.unknown("0190-b", 2)] == ["0190-c"]
-
-
 async def test_only_what_has_ended_is_answered_to_who_waits(survivors: Servers) -> None:
     one = await survivors.server("one")
     await one.leases.register(one.own, LEASE_SECONDS)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from toolwright_server.execution.leases import Lease
-from toolwright_server.execution.model import Execution, State
+from toolwright_server.execution.model import Execution
 from toolwright_server.execution.verdict import Judge, Verdict
 from toolwright_server.stores.memory.leases import MemoryLeases
 
@@ -39,10 +39,6 @@ class MemoryRecovery:
         if row is not None:
             self._judge(row, judge)
         return row
-
-    async def unknown(self, after: str, limit: int) -> Sequence[Execution]:
-        found = (row for row in self._rows.values() if row.state is State.OUTCOME_UNKNOWN and row.execution_id > after)
-        return sorted(found, key=lambda row: row.execution_id)[:limit]
 
     async def ended(self, execution_ids: Sequence[str]) -> Sequence[Execution]:
         found = (self._rows.get(execution_id) for execution_id in execution_ids)

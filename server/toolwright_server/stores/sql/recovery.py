@@ -74,15 +74,6 @@ class SqlRecovery:
         await self._transact(work)
         return found[0] if found else None
 
-    async def unknown(self, after: str, limit: int) -> Sequence[Execution]:
-        query = (
-            sa.select(*_WITHOUT_ARGUMENTS)
-            .where(_C.state == State.OUTCOME_UNKNOWN.value, _C.execution_id > after)
-            .order_by(_C.execution_id)
-            .limit(limit)
-        )
-        return [rows.execution(row) for row in await self._read(query)]
-
     async def ended(self, execution_ids: Sequence[str]) -> Sequence[Execution]:
         query = sa.select(*rows.COLUMNS).where(
             _C.execution_id.in_(execution_ids), _C.state.in_([state.value for state in TERMINAL])
