@@ -16,6 +16,10 @@ from toolwright_server.execution.flight import Flight
 from toolwright_server.execution.propagation import CallContext
 from toolwright_server.telemetry.logs import bind_call
 
+# A call's limit may be that of the call in which it is a step. Timers are exact to a millisecond or two: the step is
+# told so much later, or its failure would sometimes be its parent's answer before the parent's own time is up.
+LATE_SECONDS = 0.002
+
 
 @dataclass(slots=True)
 class Answer:
@@ -46,7 +50,7 @@ async def attempt(
         patience = loop.call_later(grace_seconds, overrun, flight)
 
     flight.interrupt = interrupt
-    flight.deadline.arm(flight.time_up, loop)
+    flight.deadline.arm(flight.time_up, loop, flight.invocation.depth * LATE_SECONDS)
     try:
         answer = Answer(await backend.run(work))
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - what it means is judged by outcome.py

@@ -29,7 +29,7 @@ def client_budget(remaining: float) -> float:
 class Deadline:
     """An instant on the monotonic clock, what set it, and the limit in seconds that it came from."""
 
-    __slots__ = ("_callback", "_clock", "_paused", "_timer", "at", "limit_seconds", "source")
+    __slots__ = ("_callback", "_clock", "_late", "_paused", "_timer", "at", "limit_seconds", "source")
 
     def __init__(
         self, at: float, source: DeadlineSource, limit_seconds: float, clock: Callable[[], float] = time.monotonic
@@ -41,6 +41,7 @@ class Deadline:
         self._paused: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._callback: Callable[[], None] | None = None
+        self._late = 0.0
 
     @classmethod
     def shortest(cls, now: float, *limits: tuple[float | None, DeadlineSource]) -> "Deadline":
@@ -58,11 +59,16 @@ class Deadline:
         left = self.at - (self._clock() if self._paused is None else self._paused)
         return left if left > 0 else 0.0
 
-    def arm(self, callback: Callable[[], None], loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Call `callback` once, on the loop (or else the running one), when the time is up."""
-        self._callback = callback
+    def arm(
+        self,
+        callback: Callable[[], None],
+        loop: asyncio.AbstractEventLoop | None = None,
+        late_seconds: float = 0.0,
+    ) -> None:
+        """Call `callback` once, on the loop (or else the running one), when the time is up, or that much later."""
+        self._callback, self._late = callback, late_seconds
         if self._paused is None:
-            self._timer = (loop or asyncio.get_running_loop()).call_later(self.remaining(), callback)
+            self._timer = (loop or asyncio.get_running_loop()).call_later(self.remaining() + late_seconds, callback)
 
     def disarm(self) -> None:
         """Forget the callback."""
@@ -86,4 +92,4 @@ class Deadline:
         self.at += self._clock() - self._paused
         self._paused = None
         if self._callback is not None:
-            self.arm(self._callback)
+            self.arm(self._callback, late_seconds=self._late)
