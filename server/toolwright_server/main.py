@@ -311,6 +311,71 @@ def revoke_key(
     raise typer.Exit(commands.revoke(address, key_id, as_json=as_json))
 
 
+audit = typer.Typer(
+    help="The audit trail: list it, take a copy of it, verify it.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(audit, name="audit")
+
+_Tenant = Annotated[str, typer.Option("--tenant", metavar="TENANT", help="Whose trail; yours unless given.")]
+_AllTenants = Annotated[bool, typer.Option("--all-tenants", help="Everybody's; for admins.")]
+
+
+@audit.command("list")
+def list_audit(
+    filter_text: Annotated[
+        str,
+        typer.Option("--filter", metavar="FILTER", help='For example: kind = refusal AND time > "2026-01-31T12:00Z"'),
+    ] = "",
+    tenant: _Tenant = "",
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most records.")] = 100,
+    address: _Address = None,
+    as_json: _Json = False,
+) -> None:
+    """List records, newest first. JSON when piped."""
+    from toolwright_server.commands import auditing
+
+    raise typer.Exit(auditing.show(address, tenant, filter_text, limit, as_json=as_json))
+
+
+@audit.command("export")
+def export_audit(
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Appears when it is complete; else standard output.")
+    ] = None,
+    tenant: _Tenant = "",
+    all_tenants: _AllTenants = False,
+    address: _Address = None,
+) -> None:
+    """Take a copy of the whole trail, which `audit verify` verifies anywhere."""
+    from toolwright_server.commands import auditing
+
+    raise typer.Exit(auditing.export(address, auditing.Scope(tenant=tenant, everything=all_tenants), output))
+
+
+@audit.command("verify")
+def verify_audit(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="An export; else the server's trail.")] = None,
+    key: Annotated[
+        list[Path] | None, typer.Option("--key", metavar="PUBLIC", help="Public key of the server, PEM; repeatable.")
+    ] = None,
+    log: Annotated[
+        list[Path] | None,
+        typer.Option("--log", metavar="LOG", help="The server's log, for its checkpoints; repeatable."),
+    ] = None,
+    tenant: _Tenant = "",
+    all_tenants: _AllTenants = False,
+    address: _Address = None,
+    as_json: _Json = False,
+) -> None:
+    """Verify an export without any server, or have a server verify its trail. Exit code 0: valid, 1: not."""
+    from toolwright_server.commands import auditing
+
+    if file is not None:
+        raise typer.Exit(auditing.verify_export(file, key or [], log or [], as_json=as_json))
+    scope = auditing.Scope(tenant=tenant, everything=all_tenants)
+    raise typer.Exit(auditing.verify_server(address, scope, as_json=as_json))
+
+
 def main() -> None:
     """The `toolwright` command."""
     app()
