@@ -49,6 +49,8 @@ class Reconciler:
         self._now = now
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="look-up")
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        # Of those that are asked for by themselves, so that a person who asks waits behind few.
+        self._own_slots = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self.settled = 0
 
@@ -166,7 +168,8 @@ class Reconciler:
 
     async def _quietly(self, execution_id: str) -> None:
         try:
-            row = await self.look_up(execution_id)
+            async with self._own_slots:
+                row = await self.look_up(execution_id)
         except ToolwrightError as error:
             _logger.warning("%s stays unknown: %s", execution_id, error)
         else:

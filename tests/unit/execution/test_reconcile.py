@@ -291,3 +291,26 @@ async def test_after_recovery_those_with_a_look_up_are_asked_by_themselves(desk:
     await asyncio.wait_for(reconciler.done(), PATIENCE)
     assert (known.state, other.state) == (State.SUCCEEDED, State.OUTCOME_UNKNOWN)
     assert reconciler.settled == 1
+
+
+async def test_a_thousand_that_are_asked_by_themselves_leave_the_store_to_others(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, most = 0, 0
+    ended = desk.store.ended
+
+    async def counted(execution_ids: Any) -> Any:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0)
+        now -= 1
+        return await ended(execution_ids)
+
+    monkeypatch.setattr(desk.store, "ended", counted)
+    left = [desk.unknown(execution_id=f"0190-{number}") for number in range(1_000)]
+    reconciler = desk.reconciler(paying(lambda _, __: NotDone()))
+    reconciler.soon([replace(each) for each in left])
+    await asyncio.wait_for(reconciler.done(), 30)
+    assert all(each.state is State.FAILED for each in left)
+    assert most == 4
