@@ -1,6 +1,7 @@
-"""The composition root: the only module that names concrete classes together. Starts a server, drains it, ends it."""
+"""One server from its start to its end: puts the parts together on the event loop, serves, drains."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
@@ -9,7 +10,7 @@ from importlib.metadata import version
 
 import uvloop
 
-from toolwright.v1 import tool_catalog_pb2, tool_execution_pb2
+from toolwright.v1 import keys_pb2, tool_catalog_pb2, tool_execution_pb2
 from toolwright_server.backends.process import ProcessBackend, ProcessOptions
 from toolwright_server.backends.python import PythonBackend
 from toolwright_server.backends.thread import ThreadBackend
@@ -21,17 +22,28 @@ from toolwright_server.errors import SettingsError
 from toolwright_server.execution import wire
 from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Stop
+from toolwright_server.execution.leases import Lease
 from toolwright_server.execution.intake import ExecutorOptions, declared_timeout
 from toolwright_server.execution.service import ToolExecutionService
+from toolwright_server.keys.credentials import Credentials
+from toolwright_server.keys.service import KeyService
+from toolwright_server.keys.credentials import Credentials
+from toolwright_server.keys.service import KeyService
+from toolwright_server.records.audit.service import AuditService
 from toolwright_server.rpc.drain import Drain
 from toolwright_server.rpc.observe import Observed
 from toolwright_server.rpc.server import RpcOptions, RpcServer
 from toolwright_server.settings import Address, Settings
 from toolwright_server.stores.memory.events import LogBounds, MemoryEventLogs
-from toolwright_server.stores.memory.executions import Bounds, MemoryExecutionStore
+from toolwright_server.stores.memory.executions import Bounds
+from toolwright_server.stores.memory.kept_logs import KeptLogs
+from toolwright_server.stores.memory.keys import MemoryKeyStore
 from toolwright_server.telemetry import Telemetry, TelemetryConfigError, TelemetryOptions
 
 _logger = logging.getLogger(__name__)
+
+# EX_TEMPFAIL: whoever supervises the server starts it again.
+EXIT_LOST = 75
 
 
 def serve(settings: Settings) -> int:
@@ -70,47 +82,68 @@ class _Server:
         self._catalog = Catalog(tools)
         self._options = _executor_options(settings)
         self._logs = MemoryEventLogs(_log_bounds(settings))
-        self._store = MemoryExecutionStore(_bounds(settings), self._logs)
-        self._executor = Executor(
-            options=self._options,
-            catalog=self._catalog,
-            backends={Runs.LOOP: PythonBackend(), Runs.PROCESS: processes, Runs.THREAD: self._threads},
-            store=self._store,
-            logs=self._logs,
-            tracing=telemetry.tracing,
-            metrics=telemetry.metrics,
-        )
+        self._told = asyncio.Event()
+        self._drain: Drain | None = None
+        self._is_lost = False
 
     async def run(self) -> int:
         """Start, serve, drain; the exit code."""
         self._telemetry.run(asyncio.get_running_loop())
-        self._observe()
-        await self._processes.start()
-        rpc = RpcServer(
-            RpcOptions.of(self._settings),
-            Observed(self._telemetry.tracing, self._telemetry.metrics, self._telemetry.call_log),
-        )
-        self._add_services(rpc)
-        try:
-            address = await rpc.start()
-            _logger.info(
-                "serving %d tools on %s (server %s)",
-                len(self._catalog.newest()),
-                address,
-                self._settings.server_id,
-                extra={"address": address},
-            )
-            await self._until_drained(rpc)
-        finally:
-            await self._threads.close()
-            await self._processes.close()
-            await self._telemetry.close()
-        return 0
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._telemetry.close)
+            await self._processes.start()
+            stack.push_async_callback(self._processes.close)
+            stack.push_async_callback(self._threads.close)
+            record = await self._record()
+            stack.push_async_callback(record.close)
+            credentials = Credentials(self._settings, record.keys, self._telemetry.metrics.call_unauthenticated)
+            await credentials.start()
+            stack.push_async_callback(credentials.close)
+            await self._serve(record, credentials)
+        return EXIT_LOST if self._is_lost else 0
 
-    def _add_services(self, rpc: RpcServer) -> None:
+    async def _record(self) -> Record | MemoryRecord:
+        settings = self._settings
+        if settings.database_url.get_secret_value() == IN_MEMORY:
+            return MemoryRecord(_bounds(settings), self._logs)
+        lease = Lease(self._options.server_id, self._options.epoch)
+        kept = KeptLogs(_bounds(settings), self._logs)
+        return await Record.open(settings, lease, self._catalog, ended=kept.add, lost=self._lost)
+
+    async def _serve(self, record: Record | MemoryRecord, credentials: Credentials) -> None:
+        executor = self._executor(record)
+        rpc = self._rpc(record, credentials, executor)
+        self._observe(record, executor)
+        address = await rpc.start()
+        _logger.info(
+            "serving %d tools on %s (server %s)",
+            len(self._catalog.newest()),
+            address,
+            self._settings.server_id,
+            extra={"address": address},
+        )
+        await self._until_drained(rpc, executor)
+
+    def _executor(self, record: Record | MemoryRecord) -> Executor:
+        return Executor(
+            options=self._options,
+            catalog=self._catalog,
+            backends={Runs.LOOP: PythonBackend(), Runs.PROCESS: self._processes, Runs.THREAD: self._threads},
+            store=record.store,
+            joining=record.joining,
+            logs=self._logs,
+            tracing=self._telemetry.tracing,
+            metrics=self._telemetry.metrics,
+        )
+
+    def _rpc(self, record: Record | MemoryRecord, credentials: Credentials, executor: Executor) -> RpcServer:
+        telemetry, limit = self._telemetry, self._settings.arguments_limit_bytes
+        refused = None if record.trail is None else record.trail.refusals.refused
+        observer = Observed(telemetry.tracing, telemetry.metrics, telemetry.call_log, refused)
+        rpc = RpcServer(RpcOptions.of(self._settings), observer, credentials.authenticator)
         rpc.add(
             tool_execution_pb2.DESCRIPTOR.services_by_name["ToolExecution"],
-            ToolExecutionService(self._executor, self._store, self._logs, self._settings.arguments_limit_bytes),
+            ToolExecutionService(executor, record.store, self._logs, limit, record.reconciler),
             ends_at_drain=("WaitExecution",),
         )
         rpc.add(
@@ -118,13 +151,25 @@ class _Server:
             ToolCatalogService(
                 self._catalog,
                 timeout_of=lambda tool: declared_timeout(self._options, tool)[0],
-                read_arguments=lambda message: wire.read_arguments(message, self._settings.arguments_limit_bytes)[0],
+                read_arguments=lambda message: wire.read_arguments(message, limit)[0],
             ),
         )
+        if record.trail is not None:
+            rpc.add(audit_pb2.DESCRIPTOR.services_by_name["AuditService"], AuditService(record.trail))
+        if credentials.registry is not None:
+            rpc.add(keys_pb2.DESCRIPTOR.services_by_name["KeyService"], KeyService(credentials.registry))
+        return rpc
 
-    async def _until_drained(self, rpc: RpcServer) -> None:
-        drain = Drain(rpc, cancel=lambda: self._executor.stop_all(Stop.DRAINING), settled=self._executor.settled)
-        told = asyncio.Event()
+    def _lost(self) -> None:
+        """Another server took this one for dead: what runs here is not its own any more, and it ends at once."""
+        self._is_lost = True
+        if self._drain is not None:
+            self._drain.hurry()
+        self._told.set()
+
+    async def _until_drained(self, rpc: RpcServer, executor: Executor) -> None:
+        drain = Drain(rpc, cancel=lambda: executor.stop_all(Stop.DRAINING), settled=executor.settled)
+        self._drain, told = drain, self._told
 
         def tell() -> None:
             if told.is_set():
@@ -137,10 +182,11 @@ class _Server:
         await told.wait()
         await drain.run(self._settings.drain_notice_seconds, self._settings.drain_grace_seconds)
 
-    def _observe(self) -> None:
+    def _observe(self, record: Record | MemoryRecord, executor: Executor) -> None:
         observe = self._telemetry.metrics.observe
-        observe("toolwright.executions.running", lambda: self._executor.running)
-        observe("toolwright.executions.kept", lambda: len(self._store))
+        record.observe(self._telemetry.metrics)
+        observe("toolwright.executions.running", lambda: executor.running)
+        observe("toolwright.executions.kept", lambda: len(record.store))
         observe("toolwright.workers", lambda: self._processes.workers)
         observe("toolwright.workers.busy", lambda: self._processes.workers - self._processes.idle)
         observe("toolwright.worker.queue.length", lambda: self._processes.queued)

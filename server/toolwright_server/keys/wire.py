@@ -57,4 +57,4 @@ def key_request(request: pb.CreateApiKeyRequest) -> KeyRequest:
 
 
 def _set(field: Timestamp, seconds: float) -> None:
-    field.FromNanoseconds(round(seconds * 1e9))
+    field.FromMicroseconds(round(seconds * 1e6))
