@@ -21,7 +21,11 @@ from toolwright_server.records.audit.model import Entry
 from toolwright_server.records.audit.trail import AuditTrail
 from toolwright_server.records.retention import Retention, Rule
 from toolwright_server.settings import Settings
+from toolwright_server.stores.memory.events import MemoryEventLogs
+from toolwright_server.stores.memory.executions import Bounds, MemoryExecutionStore
+from toolwright_server.stores.memory.keys import MemoryKeyStore
 from toolwright_server.stores.sql.audit import SqlAuditStore
+from toolwright_server.stores.sql.breaker import Breaker
 from toolwright_server.stores.sql.change import Change
 from toolwright_server.stores.sql.engine import Database, DatabaseOptions
 from toolwright_server.stores.sql.executions import SqlExecutionStore
@@ -59,7 +63,9 @@ class Record:
         self._writer = Writer(
             _sink(database.options, lease, chains), WriterOptions(timeout_seconds=settings.storage_timeout_seconds)
         )
-        self.store = SqlExecutionStore(database, self._writer, evidence=ExecutionEvidence(), spill=spill, ended=ended)
+        self.store = SqlExecutionStore(
+            database, self._writer, evidence=ExecutionEvidence(), spill=spill, breaker=Breaker(), ended=ended
+        )
         self.keys = SqlKeyStore(database, self._writer)
         self.trail = AuditTrail(
             chains,
@@ -109,6 +115,8 @@ class Record:
         await self.reconciler.close()
         await self.joining.close()
         await self.trail.close()
+        # Whatever is written after the lease was given back is refused.
+        await self._writer.flush()
         await self._lease.close()
         await self._writer.close()
         self._spill.close()
@@ -135,6 +143,27 @@ class Record:
 
     def _emit(self, entry: Entry) -> None:
         self._writer.submit_unawaited(Change(entries=(entry,)))
+
+
+IN_MEMORY = "memory:"
+"""The `database_url` of a server that keeps nothing beyond its own life: for trials, tests and comparisons."""
+
+
+class MemoryRecord:
+    """What such a server has of a record."""
+
+    trail = reconciler = joining = None
+
+    def __init__(self, bounds: Bounds, logs: MemoryEventLogs) -> None:
+        self.store = MemoryExecutionStore(bounds, logs)
+        self.keys = MemoryKeyStore()
+
+    async def close(self) -> None:
+        """Nothing is left to be written."""
+
+    def observe(self, metrics: Metrics) -> None:
+        """Nothing can fail."""
+        del metrics
 
 
 def _key_file(settings: Settings) -> Path:

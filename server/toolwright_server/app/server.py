@@ -10,7 +10,8 @@ from importlib.metadata import version
 
 import uvloop
 
-from toolwright.v1 import keys_pb2, tool_catalog_pb2, tool_execution_pb2
+from toolwright.v1 import audit_pb2, keys_pb2, tool_catalog_pb2, tool_execution_pb2
+from toolwright_server.app.record import IN_MEMORY, MemoryRecord, Record
 from toolwright_server.backends.process import ProcessBackend, ProcessOptions
 from toolwright_server.backends.python import PythonBackend
 from toolwright_server.backends.thread import ThreadBackend
@@ -22,11 +23,9 @@ from toolwright_server.errors import SettingsError
 from toolwright_server.execution import wire
 from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Stop
-from toolwright_server.execution.leases import Lease
 from toolwright_server.execution.intake import ExecutorOptions, declared_timeout
+from toolwright_server.execution.leases import Lease
 from toolwright_server.execution.service import ToolExecutionService
-from toolwright_server.keys.credentials import Credentials
-from toolwright_server.keys.service import KeyService
 from toolwright_server.keys.credentials import Credentials
 from toolwright_server.keys.service import KeyService
 from toolwright_server.records.audit.service import AuditService
@@ -37,7 +36,6 @@ from toolwright_server.settings import Address, Settings
 from toolwright_server.stores.memory.events import LogBounds, MemoryEventLogs
 from toolwright_server.stores.memory.executions import Bounds
 from toolwright_server.stores.memory.kept_logs import KeptLogs
-from toolwright_server.stores.memory.keys import MemoryKeyStore
 from toolwright_server.telemetry import Telemetry, TelemetryConfigError, TelemetryOptions
 
 _logger = logging.getLogger(__name__)
@@ -96,7 +94,7 @@ class _Server:
             stack.push_async_callback(self._threads.close)
             record = await self._record()
             stack.push_async_callback(record.close)
-            credentials = Credentials(self._settings, record.keys, self._telemetry.metrics.call_unauthenticated)
+            credentials = Credentials(self._settings, record.keys, self._telemetry.metrics.authentication_failed)
             await credentials.start()
             stack.push_async_callback(credentials.close)
             await self._serve(record, credentials)

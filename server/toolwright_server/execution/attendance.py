@@ -5,48 +5,48 @@ import time
 from dataclasses import replace
 
 from toolwright_server.errors import Failure, Reason, ToolwrightError
+from toolwright_server.execution.distant import Distant
 from toolwright_server.execution.flight import Flight, Stop
-from toolwright_server.execution.model import Execution
+from toolwright_server.execution.model import Execution, Invocation
 
 
-async def outlast(flight: Flight) -> Execution:
-    """Wait until the execution has ended. A caller that leaves takes it along, unless it was detached.
+async def outlast(flight: Flight | Distant, invocation: Invocation) -> Execution:
+    """Wait until the execution has ended. The last caller that leaves takes it along, unless one of them was detached.
 
     Raises CLIENT_DEADLINE when the caller's time is up and the detached execution goes on without it.
     """
     try:
-        until = latest(flight)
+        until = latest(flight, invocation)
         finished = await flight.ended(None if until is None else max(0.0, until - time.monotonic()))
     except asyncio.CancelledError:
-        left(flight)
+        left(flight, invocation)
         raise
     if not finished:
         raise goes_on(flight)
     return flight.execution
 
 
-def latest(flight: Flight) -> float | None:
+def latest(flight: Flight | Distant, invocation: Invocation) -> float | None:
     """The monotonic instant up to which the caller can wait; None: the execution's own deadline comes first."""
-    invocation = flight.invocation
-    if invocation.client_budget is None or not invocation.detach:
+    own = flight.is_of(invocation) and not invocation.detach
+    if invocation.client_budget is None or own:
         return None
     return invocation.received + invocation.client_budget
 
 
-def left(flight: Flight) -> None:
+def left(flight: Flight | Distant, invocation: Invocation) -> None:
     """The caller cancelled, disconnected or ran out of time."""
-    invocation = flight.invocation
-    if invocation.detach:
+    if isinstance(flight, Distant) or not flight.leave():
         return
     late = invocation.client_budget is not None and time.monotonic() >= invocation.received + invocation.client_budget
     flight.stop(Stop.CLIENT_DEADLINE if late else Stop.CLIENT_LEFT)
 
 
-def goes_on(flight: Flight) -> ToolwrightError:
-    """The error for a caller whose time is up while its detached execution goes on."""
+def goes_on(flight: Flight | Distant) -> ToolwrightError:
+    """The error for a caller whose time is up while its execution goes on: detached, or with others who wait for it."""
     failure = Failure(
         Reason.CLIENT_DEADLINE,
-        f"the caller's deadline passed; {flight.tool.name} goes on without it",
+        f"the caller's deadline passed; {flight.execution.tool} goes on without it",
         suggested_action="Call WaitExecution or GetExecution with the execution id to learn the outcome.",
         metadata={"outcome": "unknown", "state": flight.execution.state.name},
     )

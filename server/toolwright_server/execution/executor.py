@@ -1,6 +1,6 @@
 """Runs one call, from what was asked to what became of it. Read it from top to bottom: each step calls the next.
 
-    execute → _resolved → _recorded → _attempted → _settled
+    execute → _resolved → _intended (→ _once) → _attempted → _settled
 
 Knows neither gRPC nor where tools run or records are kept.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
-from toolwright_server.catalog.model import Runs, Tool
+from toolwright_server.catalog.model import Effect, Record, Runs, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import Failure, Reason
 from toolwright_server.execution.aftermath import Aftermath
@@ -20,15 +20,17 @@ from toolwright_server.execution.attempt import Answer, attempt, scope_of
 from toolwright_server.execution.attendance import naming
 from toolwright_server.execution.backend import Backend, Work
 from toolwright_server.execution.deadline import Deadline
+from toolwright_server.execution.distant import Distant
 from toolwright_server.execution.events import EventLogs
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.ids import Ids
-from toolwright_server.execution.intake import ExecutorOptions, new_row, resolve
-from toolwright_server.execution.model import Invocation, State, Stopped
+from toolwright_server.execution.intake import ExecutorOptions, in_time, new_row, resolve
+from toolwright_server.execution.joining import Joining
+from toolwright_server.execution.model import Execution, Invocation, State, Stopped
 from toolwright_server.execution.nested import call_nested
+from toolwright_server.execution.once import Repeated, repeated
 from toolwright_server.execution.outcome import Outcome, judge
-from toolwright_server.execution.store import ExecutionStore
-from toolwright_server.identity import Caller
+from toolwright_server.execution.store import ExecutionStore, RecordFailed
 from toolwright_server.telemetry import Metrics, Tracing
 
 _logger = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ class Executor:
         catalog: Catalog,
         backends: Mapping[Runs, Backend],
         store: ExecutionStore,
+        joining: Joining | None = None,
         logs: EventLogs,
         tracing: Tracing,
         metrics: Metrics,
@@ -58,27 +61,37 @@ class Executor:
         self._metrics = metrics
         self._ids = ids or Ids()
         self._aftermath = Aftermath(store, metrics)
+        self._joining = joining
         self._flights: dict[str, Flight] = {}
+        self._beginning: set[asyncio.Task[Flight | Distant]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         # The loop keeps only weak references to its tasks.
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def execute(self, invocation: Invocation) -> Flight:
+    async def execute(self, invocation: Invocation) -> Flight | Distant:
         """Check and record a call, and let it run in a task of its own; `attendance.outlast` waits for its end.
 
-        Raises ToolwrightError when the call is refused: then nothing was recorded and nothing happens.
+        Raises ToolwrightError when the call is refused: then nothing happens.
         """
+        if invocation.detach:
+            # Its caller may leave while the intent is being recorded: it goes on.
+            return await asyncio.shield(self._unattended(invocation))
         return await self._resolved(invocation)
 
-    async def _resolved(self, invocation: Invocation) -> Flight:
+    async def _resolved(self, invocation: Invocation) -> Flight | Distant:
         """Which tool, whether the arguments are right, and how long it may take."""
         tool, deadline = resolve(self._catalog, self._options, invocation)
-        return await self._recorded(invocation, tool, deadline)
+        return await self._intended(invocation, tool, deadline)
 
-    async def _recorded(self, invocation: Invocation, tool: Tool, deadline: Deadline) -> Flight:
-        """From here on the execution exists, whatever becomes of it or of its caller."""
+    async def _intended(self, invocation: Invocation, tool: Tool, deadline: Deadline) -> Flight | Distant:
+        """One commit before anything happens, which claims the request id; not waited for where no harm can be done."""
         execution = new_row(self._ids(), self._options, invocation, tool, deadline)
-        await self._store.add(execution)
+        if tool.effect is Effect.SIDE_EFFECT or invocation.request_id:
+            holder = await in_time(self._store.add(execution), deadline, tool, self._options.storage_timeout)
+            if holder is not None:
+                return self._once(invocation, execution, holder)
+        else:
+            await self._store.add(execution, awaited=False)
         flight = Flight(
             loop=self._loop or self._found_loop(),
             invocation=invocation,
@@ -92,6 +105,14 @@ class Executor:
         self._flights[execution.execution_id] = flight
         self._walk(flight, self._attempted(flight))
         return flight
+
+    def _once(self, invocation: Invocation, asked: Execution, holder: Execution) -> Flight | Distant:
+        """The request id belongs to an earlier call: its answer again, or joining it while it runs."""
+        if repeated(holder, asked) is Repeated.JOIN and holder.execution_id in self._flights:
+            flight = self._flights[holder.execution_id]
+            flight.join(invocation)
+            return flight
+        return Distant(holder, self._joining)
 
     async def _attempted(self, flight: Flight) -> None:
         """The backend runs the tool until it answers, or until it must stop."""
@@ -114,14 +135,30 @@ class Executor:
         execution = flight.execution
         end = flight.settle_times(time.monotonic())
         execution.stopped = stopped
-        execution.result = outcome.result
+        flight.answer = outcome.result
+        execution.result = flight.tool.kept_result(outcome.result)
         if outcome.failure is not None:
             execution.failure = naming(outcome.failure, execution.execution_id)
         flight.move(outcome.state, end)
-        await self._store.settle(execution)
+        try:
+            await self._store.settle(execution, awaited=flight.tool.record is not Record.LAZY)
+        except RecordFailed as error:
+            # An answer that no record holds is none.
+            flight.lose(error.failure)
         self._observe(flight)
         del self._flights[execution.execution_id]
         flight.land()
+
+    def _unattended(self, invocation: Invocation) -> "asyncio.Task[Flight | Distant]":
+        task = (self._loop or self._found_loop()).create_task(self._resolved(invocation))
+        self._beginning.add(task)
+        task.add_done_callback(self._begun)
+        return task
+
+    def _begun(self, task: "asyncio.Task[Flight | Distant]") -> None:
+        self._beginning.discard(task)
+        if not task.cancelled():
+            task.exception()  # a refusal that nobody may be waiting for any more
 
     def _walk(self, flight: Flight, steps: Coroutine[Any, Any, None]) -> None:
         """Let a task of its own take the execution through the rest of its corridor."""
@@ -164,10 +201,9 @@ class Executor:
         self._loop = asyncio.get_running_loop()
         return self._loop
 
-    def flight(self, caller: Caller, execution_id: str) -> Flight | None:
-        """The caller's running execution of that id, if there is one."""
-        flight = self._flights.get(execution_id)
-        return flight if flight is not None and caller.shares_with(flight.execution.caller) else None
+    def attend(self, execution: Execution) -> Flight | Distant:
+        """What to wait for who wants to know how the execution ends."""
+        return self._flights.get(execution.execution_id) or Distant(execution, self._joining)
 
     @property
     def running(self) -> int:

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from enum import Enum
 
-from toolwright_server.catalog.model import Tool
+from toolwright_server.catalog.model import Effect, Tool
+from toolwright_server.errors import Failure
 from toolwright_server.execution.backend import OutputLimit
 from toolwright_server.execution.deadline import Deadline
 from toolwright_server.execution.events import (
@@ -48,10 +49,13 @@ class Flight:
     """See the module. `finished` is true once the execution was settled; `trace` is the tool's span."""
 
     __slots__ = (
+        "_attending",
         "_children",
+        "_detached",
         "_events",
         "_logs",
         "_waiters",
+        "answer",
         "answered",
         "context",
         "deadline",
@@ -96,10 +100,15 @@ class Flight:
         # The task that will settle the execution.
         self.task: asyncio.Task[None] | None = None
         # Stops the tool while it runs; see attempt.py.
-        self.interrupt: Callable[[], None] | None = None
+        self.interrupt: Callable[[], object] | None = None
         # No order to stop counts any more.
         self.answered = False
+        # What the tool returned, as its callers get it: the row keeps it without secrets, or not at all.
+        self.answer: bytes | None = None
         self.finished = False
+        # Callers that wait, and whether one of them wants it to go on without anybody.
+        self._attending = 1
+        self._detached = invocation.detach
         self._logs = logs
         self._events: EventLog | None = None
         self._children: set[Flight] | None = None
@@ -123,6 +132,20 @@ class Flight:
         if self._children is None:
             self._children = set()
         return self._children
+
+    def join(self, invocation: Invocation) -> None:
+        """One caller more waits for the same execution."""
+        self._attending += 1
+        self._detached = self._detached or invocation.detach
+
+    def is_of(self, invocation: Invocation) -> bool:
+        """Whether it was begun by this call."""
+        return self.invocation is invocation
+
+    def leave(self) -> bool:
+        """A caller does not wait any more; whether it was the last one, and takes the execution along."""
+        self._attending -= 1
+        return self._attending <= 0 and not self._detached
 
     def stop(self, reason: Stop) -> None:
         """Tell the execution to stop. The first reason counts; after the tool's answer nothing happens."""
@@ -172,6 +195,14 @@ class Flight:
         else:
             execution.tool_seconds = now - self.started_at
         return end
+
+    def lose(self, failure: Failure) -> None:
+        """The record does not hold what became of it: nobody is told otherwise."""
+        execution = self.execution
+        execution.failure = failure
+        self.answer = execution.result = None
+        # No move of the table: what it was before was never kept.
+        execution.state = State.OUTCOME_UNKNOWN if self.tool.effect is Effect.SIDE_EFFECT else State.FAILED
 
     def land(self) -> None:
         """The record is kept: tell whoever waits, and let no child outlive its parent."""

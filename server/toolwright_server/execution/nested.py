@@ -10,14 +10,18 @@ import orjson
 from toolwright_server.catalog.context import ToolCallError
 from toolwright_server.errors import ToolwrightError
 from toolwright_server.execution import canonical
+from toolwright_server.execution.distant import Distant
 from toolwright_server.execution.flight import Flight, Stop
-from toolwright_server.execution.model import Execution, Invocation, State
+from toolwright_server.execution.model import Invocation, State
 
 ARGUMENTS_LIMIT = 4 << 20
 
 
 async def call_nested(
-    execute: Callable[[Invocation], Awaitable[Flight]], parent: Flight, tool: str, arguments: Mapping[str, Any]
+    execute: Callable[[Invocation], Awaitable[Flight | Distant]],
+    parent: Flight,
+    tool: str,
+    arguments: Mapping[str, Any],
 ) -> Any:
     """Run `tool` as a child of `parent` and return its value.
 
@@ -30,6 +34,7 @@ async def call_nested(
         raise ToolCallError(
             failure.reason.name, failure.message, retryable=failure.may_retry(), metadata=failure.metadata
         ) from None
+    assert isinstance(child, Flight), "a nested call has no request id"
     parent.children.add(child)
     if parent.finished:
         # The tool goes on after its execution was settled: its children must not.
@@ -41,7 +46,7 @@ async def call_nested(
         raise
     finally:
         parent.children.discard(child)
-    return _value(child.execution)
+    return _value(child)
 
 
 def _child(parent: Flight, tool: str, arguments: Mapping[str, Any]) -> Invocation:
@@ -66,10 +71,11 @@ def _child(parent: Flight, tool: str, arguments: Mapping[str, Any]) -> Invocatio
     )
 
 
-def _value(execution: Execution) -> Any:
+def _value(child: Flight) -> Any:
+    execution = child.execution
     if execution.state is State.SUCCEEDED:
-        assert execution.result is not None
-        return orjson.loads(execution.result)
+        assert child.answer is not None
+        return orjson.loads(child.answer)
     failure = execution.failure
     assert failure is not None
     raise ToolCallError(failure.reason.name, failure.message, retryable=failure.may_retry(), metadata=failure.metadata)

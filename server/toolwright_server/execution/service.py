@@ -3,23 +3,29 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from toolwright.v1 import common_pb2
 from toolwright.v1 import tool_execution_pb2 as pb
 from toolwright_server.errors import IN_BAND, Reason, ToolwrightError, invalid
 from toolwright_server.execution import attendance, wire
-from toolwright_server.execution.events import Event, EventLog, EventLogs, Retold
+from toolwright_server.execution.distant import Distant
+from toolwright_server.execution.events import Event, EventLogs
 from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.follow import follow
-from toolwright_server.execution.model import Execution, State
+from toolwright_server.execution.model import Execution, Invocation, State
+from toolwright_server.execution.query import FIELDS, TIMES, ExecutionQuery
 from toolwright_server.execution.reconcile import Declared, Reconciler
-from toolwright_server.execution.store import QUERY_FIELDS, ExecutionQuery, ExecutionStore
+from toolwright_server.execution.store import ExecutionStore
 from toolwright_server.identity import Role
-from toolwright_server.rpc import lists
+from toolwright_server.rpc import filters, lists
 from toolwright_server.rpc.call import RpcCall
 
 EXECUTION_ID_TRAILER = "toolwright-execution-id"
 PAGE_DEFAULT = 50
+FILTER_FIELDS = {
+    **dict.fromkeys(FIELDS, filters.TEXT),
+    **dict.fromkeys(TIMES, filters.TIME),
+    "state": filters.choice(State.__members__, "STATE_"),
+}
 NOTE_LIMIT = 1_024
 
 # An answer in a stream of events.
@@ -44,10 +50,11 @@ class ToolExecutionService:
         self._arguments_limit = arguments_limit
 
     async def Execute(self, request: pb.ExecuteRequest, call: RpcCall) -> bytes:
-        flight = await self._begin(request.call, call)
-        execution = await attendance.outlast(flight)
+        invocation = wire.invocation(request.call, call, self._arguments_limit)
+        flight = await self._begin(invocation, call)
+        execution = await attendance.outlast(flight, invocation)
         _raise_unless_in_band(execution)
-        return wire.answer(execution)
+        return wire.answer(execution, flight.answer, invocation.as_json)
 
     async def ExecuteStream(
         self,
@@ -56,14 +63,15 @@ class ToolExecutionService:
         write: Callable[[pb.ExecuteStreamResponse], Awaitable[None]],
     ) -> None:
         silence = wire.heartbeat_seconds(request)
-        flight = await self._begin(request.call, call)
+        invocation = wire.invocation(request.call, call, self._arguments_limit)
+        flight = await self._begin(invocation, call)
         try:
-            await self._stream(flight, silence, write)
+            await self._stream(flight, invocation, silence, write)
         except ToolwrightError:
             # The reader was too slow: the execution goes on, and the client attaches again.
             raise
         except BaseException:
-            attendance.left(flight)
+            attendance.left(flight, invocation)
             raise
         _raise_unless_in_band(flight.execution)
 
@@ -77,15 +85,13 @@ class ToolExecutionService:
             raise invalid("key", "execution_id or request_id is required")
         if found is None:
             raise _unknown(request.execution_id or request.request_id)
-        return pb.GetExecutionResponse(execution=wire.execution(found, as_json=request.value_json or None))
+        return pb.GetExecutionResponse(execution=wire.with_arguments(found, as_json=request.value_json or None))
 
     async def ListExecutions(self, request: pb.ListExecutionsRequest, call: RpcCall) -> pb.ListExecutionsResponse:
         size = lists.page_size(request.page_size, PAGE_DEFAULT)
-        equal, labels = lists.split_labels(lists.parse_filter(request.filter, QUERY_FIELDS))
-        if "state" in equal:
-            equal["state"] = _state(equal["state"])
+        condition = filters.parse(request.filter, FILTER_FIELDS)
         before = lists.page_start(request.page_token, request.filter)
-        query = ExecutionQuery(limit=size + 1, before=before, equal=equal, labels=labels)
+        query = ExecutionQuery(size + 1, before, condition)
         rows = await self._store.list(call.caller, query)
         more = lists.page_token(rows[size - 1].execution_id, request.filter) if len(rows) > size else ""
         executions = [wire.execution(row, with_result=False) for row in rows[:size]]
@@ -99,17 +105,26 @@ class ToolExecutionService:
     ) -> None:
         silence = wire.heartbeat_seconds(request)
         execution = await self._owned(request.execution_id, call)
-        events = self._events_of(execution, call)
+        flight = self._executor.attend(execution)
+        events = self._logs.find(execution.execution_id) or flight.events
         after = request.after_sequence if request.after_sequence >= 0 else events.last_sequence
         batches = follow(events, after, silence)
         await _write_events(execution, batches, pb.WaitExecutionResponse, write)
-        await write(pb.WaitExecutionResponse(event=wire.finished(execution)))
+        # Who was there when it ended gets what the tool answered, and not only what is kept of it.
+        ended = flight.execution
+        await write(pb.WaitExecutionResponse(event=wire.finished(ended, flight.answer, ended.as_json)))
 
     async def CancelExecution(self, request: pb.CancelExecutionRequest, call: RpcCall) -> pb.CancelExecutionResponse:
         execution = await self._owned(request.execution_id, call)
-        flight = self._executor.flight(call.caller, execution.execution_id)
-        if flight is not None:
+        flight = self._executor.attend(execution)
+        if isinstance(flight, Flight):
             flight.stop(Stop.REQUESTED)
+        elif not execution.ended:
+            raise ToolwrightError(
+                Reason.INVALID_STATE,
+                f"the execution runs on server {execution.server_id}: cancel it there",
+                metadata={"server_id": execution.server_id},
+            )
         return pb.CancelExecutionResponse(execution=wire.execution(execution))
 
     async def ReconcileExecution(
@@ -126,27 +141,27 @@ class ToolExecutionService:
             settled = await self._reconciler.declare(execution.execution_id, call.caller, declared)
         return pb.ReconcileExecutionResponse(execution=wire.execution(settled))
 
-    async def _begin(self, message: common_pb2.ToolCall, call: RpcCall) -> Flight:
-        flight = await self._executor.execute(wire.invocation(message, call, self._arguments_limit))
+    async def _begin(self, invocation: Invocation, call: RpcCall) -> Flight | Distant:
+        call.tool = invocation.tool
+        flight = await self._executor.execute(invocation)
         call.execution_id = flight.execution.execution_id
-        call.tool = flight.execution.tool
         call.trailers.append((EXECUTION_ID_TRAILER, call.execution_id))
         return flight
 
     async def _stream(
-        self, flight: Flight, silence: float, write: Callable[[pb.ExecuteStreamResponse], Awaitable[None]]
+        self,
+        flight: Flight | Distant,
+        invocation: Invocation,
+        silence: float,
+        write: Callable[[pb.ExecuteStreamResponse], Awaitable[None]],
     ) -> None:
-        batches = follow(flight.events, 0, silence, attendance.latest(flight), attached=True)
+        until = attendance.latest(flight, invocation)
+        batches = follow(flight.events, 0, silence, until, attached=True)
         await _write_events(flight.execution, batches, pb.ExecuteStreamResponse, write)
         if not flight.finished:
             raise attendance.goes_on(flight)
-        await write(pb.ExecuteStreamResponse(event=wire.finished(flight.execution)))
-
-    def _events_of(self, execution: Execution, call: RpcCall) -> EventLog:
-        flight = self._executor.flight(call.caller, execution.execution_id)
-        if flight is not None:
-            return flight.events
-        return self._logs.find(execution.execution_id) or Retold(execution)
+        message = wire.finished(flight.execution, flight.answer, invocation.as_json)
+        await write(pb.ExecuteStreamResponse(event=message))
 
     async def _owned(self, execution_id: str, call: RpcCall) -> Execution:
         if not execution_id:
@@ -196,10 +211,3 @@ def _declared(request: pb.ReconcileExecutionRequest) -> Declared | None:
 
 def _unknown(key: str) -> ToolwrightError:
     return ToolwrightError(Reason.RESOURCE_NOT_FOUND, f"there is no execution {key[:128]!r}")
-
-
-def _state(text: str) -> str:
-    name = text.removeprefix("STATE_")
-    if name not in State.__members__:
-        raise invalid("filter", f"{text[:64]!r} is not a state; use one of {', '.join(State.__members__)}")
-    return name

@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from toolwright.v1 import common_pb2 as pb
 from toolwright.v1 import tool_execution_pb2 as pb_execution
+from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Failure, ToolwrightError, invalid
 from toolwright_server.execution import canonical
 from toolwright_server.execution.deadline import client_budget
@@ -34,6 +35,7 @@ _TEXTS = (
     "task_id",
     "parent_execution_id",
 )
+_EFFECTS = {effect: pb.Effect.Value(f"EFFECT_{effect.name}") for effect in Effect}
 # Integers beyond this are not exact as doubles.
 _EXACT = 2.0**53
 
@@ -136,7 +138,19 @@ def heartbeat_seconds(request: Any, longest: float = 15.0) -> float:
 
 
 def execution(row: Execution, *, as_json: bool | None = None, with_result: bool = True) -> pb.Execution:
-    """An execution as its caller sees it; the result in the form of the call unless `as_json` says otherwise."""
+    """An execution as it is kept; the result in the form of the call unless `as_json` says otherwise."""
+    return _execution(row, row.result if with_result else None, row.as_json if as_json is None else as_json)
+
+
+def with_arguments(row: Execution, *, as_json: bool | None = None) -> pb.Execution:
+    """The same with the arguments, as far as they are kept."""
+    message = execution(row, as_json=as_json)
+    if row.arguments is not None:
+        message.arguments_json = row.arguments  # pyright: ignore[reportAttributeAccessIssue] (as in _result)
+    return message
+
+
+def _execution(row: Execution, result: bytes | None, as_json: bool) -> pb.Execution:
     message = pb.Execution(
         execution_id=row.execution_id,
         state=row.state,  # pyright: ignore[reportArgumentType] (as below)
@@ -154,6 +168,9 @@ def execution(row: Execution, *, as_json: bool | None = None, with_result: bool 
         server_id=row.server_id,
         trace_id=row.trace_id,
         stopped=row.stopped,  # pyright: ignore[reportArgumentType] (as above)
+        category=row.category,
+        effect=_EFFECTS[row.effect],
+        principal_id=row.caller.principal,
     )
     if row.labels:
         message.labels.update(row.labels)
@@ -166,23 +183,34 @@ def execution(row: Execution, *, as_json: bool | None = None, with_result: bool 
     _usage(message.usage, row)
     if row.failure is not None:
         _error(message.error, row.failure)
-    if row.result is not None and with_result:
-        _result(message.result, row.result, row.as_json if as_json is None else as_json)
+    if result is not None:
+        _result(message.result, result, as_json)
     return message
 
 
-def answer(row: Execution) -> bytes:
-    """The encoded ExecuteResponse of an execution.
+def answer(row: Execution, result: bytes | None, as_json: bool) -> bytes:
+    """The encoded ExecuteResponse of an execution that has ended, with the result as its tool answered it.
 
     Nearly every answer is a success of a common kind. Such a one is put together from encoded parts, most of them made
     before: fields may come in any order, and encodings one after the other are one message. It saves half of the cost.
     """
-    result, caller = row.result, row.caller
-    if result is None or row.start_time is None or not row.as_json or row.labels:
-        return pb_execution.ExecuteResponse(execution=execution(row)).SerializeToString()
+    caller = row.caller
+    if result is None or row.start_time is None or not as_json or row.labels:
+        return pb_execution.ExecuteResponse(execution=_execution(row, result, as_json)).SerializeToString()
     inner = b"".join(
         (
-            _constant(row.tool, row.tool_version, caller.tenant, caller.user, row.server_id),
+            _constant(
+                (
+                    row.tool,
+                    row.tool_version,
+                    row.category,
+                    row.effect,
+                    caller.tenant,
+                    caller.principal,
+                    caller.user,
+                    row.server_id,
+                )
+            ),
             _encoded(_EXECUTION_ID, row.execution_id.encode()),
             _encoded(_TASK_ID, row.task_id.encode()),
             _encoded(_TRACE_ID, row.trace_id.encode()),
@@ -195,10 +223,18 @@ def answer(row: Execution) -> bytes:
 
 
 @lru_cache(1_024)
-def _constant(tool: str, version: str, tenant: str, user: str, server_id: str) -> bytes:
+def _constant(shared: tuple[str, str, str, Effect, str, str, str, str]) -> bytes:
     """What many answers share."""
+    tool, version, category, effect, tenant, principal, user, server_id = shared
     return pb.Execution(
-        tool=tool, tool_version=version, tenant_id=tenant, user_id=user, server_id=server_id
+        tool=tool,
+        tool_version=version,
+        category=category,
+        effect=_EFFECTS[effect],
+        tenant_id=tenant,
+        principal_id=principal,
+        user_id=user,
+        server_id=server_id,
     ).SerializeToString()
 
 
@@ -335,10 +371,10 @@ def snapshot(row: Execution) -> pb.ExecutionEvent:
     return message
 
 
-def finished(row: Execution) -> pb.ExecutionEvent:
-    """The last event of every stream."""
+def finished(row: Execution, result: bytes | None, as_json: bool) -> pb.ExecutionEvent:
+    """The last event of every stream; `result` as its tool answered it, or as it is kept."""
     message = _event(row.execution_id, row.last_sequence, row.end_time or time.time())
-    message.finished.CopyFrom(execution(row))
+    message.finished.CopyFrom(_execution(row, result, as_json))
     return message
 
 

@@ -1,9 +1,10 @@
 """How calls are seen: one span, one metric, one log line each. Decides nothing about a call."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from toolwright_server.identity import Caller
 from toolwright_server.rpc.call import Metadata, RpcCall
 from toolwright_server.telemetry.call_log import CallLog
 from toolwright_server.telemetry.logs import bind_call
@@ -27,13 +28,18 @@ class Observer(Protocol):
         ...
 
 
-class Observed:
-    """Calls with trace, metrics and log line."""
+# Told of a call that was refused: caller, reason, method, tool.
+Refused = Callable[[Caller, str, str, str], None]
 
-    def __init__(self, tracing: Tracing, metrics: Metrics, call_log: CallLog) -> None:
+
+class Observed:
+    """Calls with trace, metrics and log line; refusals also for the audit trail."""
+
+    def __init__(self, tracing: Tracing, metrics: Metrics, call_log: CallLog, refused: Refused | None = None) -> None:
         self._tracing = tracing
         self._metrics = metrics
         self._call_log = call_log
+        self._refused = refused
 
     def declare(self, methods: Iterable[str]) -> None:
         self._metrics.declare_methods(methods)
@@ -50,6 +56,9 @@ class Observed:
         self._metrics.call_finished()
         self._metrics.rpc_call(call.method, call.code, seconds)
         self._tracing.end_server_call(call.trace, call.code, call.reason or None)
+        # What became of an execution is said in its own entries.
+        if call.reason and not call.execution_id and self._refused is not None:
+            self._refused(call.caller, call.reason, call.method, call.tool)
         self._call_log.call(
             method=call.method,
             tool=call.tool,

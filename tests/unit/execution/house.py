@@ -62,9 +62,10 @@ class WatchedStore(MemoryExecutionStore):
     added: asyncio.Event
     corrected: asyncio.Event
 
-    async def add(self, execution: Execution) -> None:
-        await super().add(execution)
+    async def add(self, execution: Execution, *, awaited: bool = True) -> Execution | None:
+        holder = await super().add(execution, awaited=awaited)
         self.added.set()
+        return holder
 
     async def correct(self, execution_id: str, stopped: Stopped) -> None:
         await super().correct(execution_id, stopped)
@@ -121,12 +122,14 @@ class House:
 
     async def begin(self, name: str, arguments: Mapping[str, Any] | None = None, **facts: Any) -> Flight:
         """Start a call of `tests.<name>`; `facts` are fields of its Invocation."""
-        return await self.executor.execute(invocation(f"tests.{name}", arguments, **facts))
+        flight = await self.executor.execute(invocation(f"tests.{name}", arguments, **facts))
+        assert isinstance(flight, Flight)
+        return flight
 
     async def run(self, name: str, arguments: Mapping[str, Any] | None = None, **facts: Any) -> Execution:
         """A call from its beginning to its end."""
         flight = await self.begin(name, arguments, **facts)
-        return await asyncio.wait_for(outlast(flight), PATIENCE)
+        return await asyncio.wait_for(outlast(flight, flight.invocation), PATIENCE)
 
     def events(self, execution: Execution) -> list[Event]:
         """What is in its log, or else what its row tells."""

@@ -50,10 +50,10 @@ class SlowStore:
         self.settled: list[str] = []
         settle = house.store.settle
 
-        async def slowly(execution: Execution) -> None:
+        async def slowly(execution: Execution, *, awaited: bool = True) -> None:
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            await settle(execution)
+            await settle(execution, awaited=awaited)
             self.settled.append(execution.execution_id)
 
         monkeypatch.setattr(house.store, "settle", slowly)
@@ -102,10 +102,10 @@ async def test_an_order_to_stop_while_the_record_is_kept_changes_nothing(
     keeping, go = asyncio.Event(), asyncio.Event()
     settle = house.store.settle
 
-    async def slowly(execution: Execution) -> None:
+    async def slowly(execution: Execution, *, awaited: bool = True) -> None:
         keeping.set()
         await go.wait()
-        await settle(execution)
+        await settle(execution, awaited=awaited)
 
     async def quick() -> int:
         return 1
@@ -149,10 +149,10 @@ async def test_what_settles_an_overrun_is_not_disturbed_when_the_tool_ends_meanw
     keeping, go, release = asyncio.Event(), asyncio.Event(), asyncio.Event()
     settle, settled = house.store.settle, list[str]()
 
-    async def slowly(execution: Execution) -> None:
+    async def slowly(execution: Execution, *, awaited: bool = True) -> None:
         keeping.set()
         await go.wait()
-        await settle(execution)
+        await settle(execution, awaited=awaited)
         settled.append(execution.execution_id)
 
     async def mule() -> str:

@@ -13,10 +13,11 @@ from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Failure, Reason, ToolwrightError
 from toolwright_server.execution import canonical
 from toolwright_server.execution.backend import Lost, NotSent, Work
+from toolwright_server.execution.distant import Distant
 from toolwright_server.execution.events import Logged, Progressed, StateChanged, Wrote
 from toolwright_server.execution.model import Execution, State, Stopped
 from toolwright_server.execution.propagation import DEADLINE_KEY, EXECUTION_KEY
-from toolwright_server.execution.store import ExecutionQuery
+from toolwright_server.execution.query import ExecutionQuery
 from toolwright_server.identity import ANONYMOUS
 
 from .house import House
@@ -242,7 +243,7 @@ async def test_what_a_tool_calls_finds_its_deadline_and_execution_in_the_context
     assert otel.get_value(EXECUTION_KEY) is None
 
 
-async def test_a_running_execution_is_found_by_its_owner_only(house: House) -> None:
+async def test_who_attends_an_execution_finds_it_while_it_runs_here_and_its_row_afterwards(house: House) -> None:
     go = asyncio.Event()
 
     async def wait() -> None:
@@ -250,11 +251,11 @@ async def test_a_running_execution_is_found_by_its_owner_only(house: House) -> N
 
     house.tool(wait)
     flight = await house.begin("wait")
-    execution_id = flight.execution.execution_id
-    stranger = type(ANONYMOUS)("default", "anonymous", "somebody")
-    assert house.executor.flight(ANONYMOUS, execution_id) is flight
-    assert house.executor.flight(stranger, execution_id) is None
+    assert house.executor.attend(flight.execution) is flight
     assert house.executor.running == 1
     go.set()
     await flight.ended(5.0)
-    assert house.executor.flight(ANONYMOUS, execution_id) is None
+    attended = house.executor.attend(flight.execution)
+    assert isinstance(attended, Distant)
+    assert await attended.ended(5.0)
+    assert attended.answer == b"null"

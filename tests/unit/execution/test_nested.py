@@ -7,11 +7,12 @@ import pytest
 
 from toolwright_server.catalog.context import AsyncToolContext, ToolCallError, ToolError
 from toolwright_server.catalog.model import Effect
+from toolwright_server.conditions import Comparison, Relation
 from toolwright_server.execution.attendance import outlast
 from toolwright_server.execution.backend import Work
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.model import Execution, State, Stopped
-from toolwright_server.execution.store import ExecutionQuery
+from toolwright_server.execution.query import ExecutionQuery
 from toolwright_server.identity import ANONYMOUS
 
 from .house import PATIENCE, House
@@ -27,7 +28,7 @@ async def forever() -> None:
 
 async def child_of(house: House, parent: Execution) -> Execution:
     """The one child of an execution, once there is one."""
-    query = ExecutionQuery(10, equal={"parent_execution_id": parent.execution_id})
+    query = ExecutionQuery(10, condition=Comparison("parent_execution_id", Relation.EQUAL, parent.execution_id))
     async with asyncio.timeout(PATIENCE):
         while not (found := await house.store.list(ANONYMOUS, query)):
             house.store.added.clear()
@@ -101,8 +102,8 @@ async def test_a_child_is_stopped_with_its_parent(house: House, reason: Stop) ->
     house.tool(forever, Effect.READ_ONLY)
     flight = await house.begin("ask")
     child = await child_of(house, flight.execution)
-    running = house.executor.flight(ANONYMOUS, child.execution_id)
-    assert running is not None
+    running = house.executor.attend(child)
+    assert isinstance(running, Flight)
     flight.stop(reason)
     await end_of(flight)
     await end_of(running)
@@ -254,5 +255,5 @@ async def test_many_children_at_once_all_answer(house: House) -> None:
     house.tool(square)
     house.tool(sum_up)
     flight = await house.begin("sum_up")
-    assert (await outlast(flight)).result == str(sum(n * n for n in range(50))).encode()
+    assert (await outlast(flight, flight.invocation)).result == str(sum(n * n for n in range(50))).encode()
     assert not flight.children

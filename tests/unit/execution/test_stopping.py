@@ -14,7 +14,7 @@ from toolwright_server.execution.backend import Work
 from toolwright_server.execution.deadline import DeadlineSource
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.model import Execution, State, Stopped
-from toolwright_server.execution.store import ExecutionQuery
+from toolwright_server.execution.query import ExecutionQuery
 from toolwright_server.identity import ANONYMOUS
 
 from .house import PATIENCE, House
@@ -169,7 +169,7 @@ async def test_cancelling_after_the_end_changes_nothing(house: House) -> None:
 
 async def leave(flight: Flight) -> None:
     """A caller that waits, and then goes away."""
-    waiting = asyncio.create_task(outlast(flight))
+    waiting = asyncio.create_task(outlast(flight, flight.invocation))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -218,7 +218,7 @@ async def test_the_caller_of_a_detached_execution_is_told_in_time_that_it_goes_o
     house.tool(patient, SIDE)
     flight = await house.begin("patient", detach=True, client_budget=SHORT)
     with pytest.raises(ToolwrightError, match="goes on without it") as caught:
-        await asyncio.wait_for(outlast(flight), PATIENCE)
+        await asyncio.wait_for(outlast(flight, flight.invocation), PATIENCE)
     failure = caught.value.failure
     assert failure.reason is Reason.CLIENT_DEADLINE
     assert failure.metadata["execution_id"] == flight.execution.execution_id

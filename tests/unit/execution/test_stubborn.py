@@ -11,7 +11,7 @@ from toolwright_server.catalog.model import Effect
 from toolwright_server.execution.backend import Work
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.model import Execution, State, Stopped
-from toolwright_server.execution.store import ExecutionQuery
+from toolwright_server.execution.query import ExecutionQuery
 from toolwright_server.identity import ANONYMOUS
 
 from .house import PATIENCE, House
