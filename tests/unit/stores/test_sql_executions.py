@@ -360,12 +360,6 @@ class Witness(NoLinker):
             for number, entry in enumerate(entries, first)
         ]
 
-    def keep(self) -> None:
-        pass
-
-    def drop(self) -> None:
-        pass
-
 
 async def test_intent_and_outcome_are_told_to_the_audit_trail(database: Database) -> None:
     witness = Witness()
