@@ -10,6 +10,7 @@ from toolwright_server.backends.invoke import (
     answer,
     bind,
     failure_of,
+    for_operators,
     is_own_words,
     target_of,
     tools_logger,
@@ -72,9 +73,11 @@ def ended(work: Work, error: BaseException) -> ToolFailed | Lost:
 def report(work: Work, error: BaseException, failure: Failure) -> None:
     """Log an exception that callers hear nothing but the type of."""
     extra = {"execution_id": work.execution_id}
-    if isinstance(error, BadAnswer):
-        tools_logger.error("%s: %s", failure.message, error.detail, extra=extra)
-    elif not is_own_words(error):
+    if is_own_words(error):
+        return
+    if isinstance(error, BadAnswer) or work.tool.has_secrets:
+        tools_logger.error("%s: %s", failure.message, for_operators(work.tool, error), extra=extra)
+    else:
         tools_logger.error("%s", failure.message, exc_info=error, extra=extra)
 
 

@@ -40,7 +40,9 @@ ROWS: dict[str, st.SearchStrategy[Any]] = {
 @given(st.fixed_dictionaries(ROWS))
 def test_an_answer_reads_back_as_the_execution(facts: dict[str, Any]) -> None:
     settled = row(**facts, state=State.SUCCEEDED)
-    assert pb.ExecuteResponse.FromString(wire.answer(settled, settled.result, settled.as_json)).execution == wire.execution(settled)
+    assert pb.ExecuteResponse.FromString(
+        wire.answer(settled, settled.result, settled.as_json)
+    ).execution == wire.execution(settled)
 
 
 def test_what_one_answer_said_is_not_in_the_next() -> None:
@@ -48,7 +50,9 @@ def test_what_one_answer_said_is_not_in_the_next() -> None:
     first = row(**large, attempts=3, last_sequence=9, stopped=Stopped.YES, tool_seconds=1.0, queue_seconds=1.0)
     second = row(state=State.SUCCEEDED, start_time=1.0, end_time=2.0, result=b"2", tool_seconds=0.0, queue_seconds=0.0)
     for settled in (first, second, first):
-        assert pb.ExecuteResponse.FromString(wire.answer(settled, settled.result, settled.as_json)).execution == wire.execution(settled)
+        assert pb.ExecuteResponse.FromString(
+            wire.answer(settled, settled.result, settled.as_json)
+        ).execution == wire.execution(settled)
 
 
 def test_a_failure_is_answered_with_its_error() -> None:
@@ -62,7 +66,7 @@ def test_who_waits_gets_the_result_as_its_tool_answered_it_and_not_as_it_is_kept
         settled.result = kept
         answered = pb.ExecuteResponse.FromString(wire.answer(settled, b'"hush"', settled.as_json)).execution
         assert answered.result.value_json == '"hush"'
-        assert wire.finished(settled, b'"hush"').finished.result.value_json == '"hush"'
+        assert wire.finished(settled, b'"hush"', as_json=True).finished.result.value_json == '"hush"'
         assert wire.execution(settled).HasField("result") is (kept is not None)
 
 

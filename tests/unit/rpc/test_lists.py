@@ -1,6 +1,4 @@
 import base64
-import contextlib
-import re
 
 import pytest
 from hypothesis import given
@@ -8,75 +6,6 @@ from hypothesis import strategies as st
 
 from toolwright_server.errors import Reason, ToolwrightError
 from toolwright_server.rpc import lists
-
-FIELDS = ("state", "tool", "user_id")
-
-KEYS = st.sampled_from(FIELDS) | st.from_regex(r"labels\.[A-Za-z0-9_./-]{1,20}", fullmatch=True)
-# A line break cannot be escaped, everything else can.
-VALUES = st.text().map(lambda text: text.replace("\n", " "))
-SPACES = st.sampled_from(["", " ", "  ", "\t"])
-
-
-def refused(text: str) -> str:
-    with pytest.raises(ToolwrightError) as caught:
-        lists.parse_filter(text, FIELDS)
-    assert caught.value.failure.reason is Reason.INVALID_ARGUMENTS
-    assert caught.value.failure.violations[0].field == "filter"
-    return str(caught.value)
-
-
-def quoted(value: str) -> str:
-    return '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
-
-
-@given(st.dictionaries(KEYS, VALUES, max_size=5), SPACES)
-def test_what_is_written_as_a_filter_is_read_as_conditions(conditions: dict[str, str], space: str) -> None:
-    text = " AND ".join(f"{space}{key}{space}={space}{quoted(value)}{space}" for key, value in conditions.items())
-    if len(text) <= lists.FILTER_LIMIT:
-        assert lists.parse_filter(text, FIELDS) == conditions
-
-
-@given(st.text() | st.text(alphabet='satelbox.="\\ ANDlabels._', max_size=40))
-def test_any_text_gives_conditions_or_a_refusal(text: str) -> None:
-    with contextlib.suppress(ToolwrightError):
-        found = lists.parse_filter(text, FIELDS)
-        assert all(key in FIELDS or key.startswith("labels.") for key in found)
-
-
-@pytest.mark.parametrize("text", ["", " ", "\t\n"])
-def test_an_empty_filter_has_no_conditions(text: str) -> None:
-    assert lists.parse_filter(text, FIELDS) == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ('colour = "red"', "colour cannot be filtered by; use state, tool, user_id or labels.KEY"),
-        ('state = "A" state = "B"', "expected AND at character 12"),
-        ('state = "A" AND state = "B"', "state is named twice"),
-        ('state = "A" AND', "expected field"),
-        ('state = "A" OR tool = "b"', "expected AND at character 12"),
-        ('state = "A" ANDtool = "b"', "expected AND"),
-        ('state = "A', "expected field"),
-        ('state != "A"', "expected field"),
-        ("state =", "expected field"),
-        ('= "A"', "expected field"),
-        ('labels. = "A"', "expected field"),
-        ('state.x = "A"', "state.x cannot be filtered by"),
-        ("x" * 4_097, "has 4097 characters; at most 4096 are accepted"),
-    ],
-)
-def test_a_filter_that_cannot_be_read_is_refused_with_the_place(text: str, said: str) -> None:
-    assert said in refused(text)
-
-
-def test_values_need_quotes_only_for_spaces_and_quotes() -> None:
-    assert lists.parse_filter("state=RUNNING AND tool=crm.*", FIELDS) == {"state": "RUNNING", "tool": "crm.*"}
-
-
-def test_labels_are_split_from_fields() -> None:
-    conditions = {"state": "RUNNING", "labels.team": "a", "labels.x.y": "b"}
-    assert lists.split_labels(conditions) == ({"state": "RUNNING"}, {"team": "a", "x.y": "b"})
 
 
 @given(st.text(min_size=1), st.text())
