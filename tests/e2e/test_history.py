@@ -1,0 +1,107 @@
+"""The history of a real server: what it keeps of a call, and how it is asked."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live import LiveServer, execute_request, live_server, stubs
+from toolwright.v1 import common_pb2, tool_execution_pb2, tool_execution_pb2_grpc
+
+SECONDS = 30
+TOOLS = Path(__file__).with_name("history_tools.py")
+SECRET = "hunter2-swordfish"
+USER = "ann"
+
+Execution = tool_execution_pb2_grpc.ToolExecutionStub
+
+
+def call(execution: Execution, tool: str, arguments: Any = None) -> common_pb2.Execution:
+    given = {"user": USER, "password": SECRET} if arguments is None else arguments
+    return execution.Execute(execute_request(tool, given, user_id=USER), timeout=SECONDS).execution
+
+
+def got(execution: Execution, execution_id: str) -> common_pb2.Execution:
+    request = tool_execution_pb2.GetExecutionRequest(execution_id=execution_id)
+    return execution.GetExecution(request, timeout=SECONDS).execution
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    with live_server(tmp_path_factory.mktemp("history"), "--tools", str(TOOLS)) as running:
+        yield running
+
+
+@pytest.fixture
+def execution(server: LiveServer) -> Iterator[Execution]:
+    with stubs(server) as (found, _):
+        yield found
+
+
+def test_what_is_kept_of_a_call_is_got_without_its_secrets(execution: Execution) -> None:
+    kept = got(execution, call(execution, "history.login").execution_id)
+    assert kept.arguments_json == f'{{"password":"[redacted]","user":"{USER}"}}'
+    assert json.loads(kept.result.value_json) == {"user": USER, "token": "[redacted]"}
+    assert (kept.category, kept.effect) == ("history", common_pb2.EFFECT_SIDE_EFFECT)
+    assert kept.principal_id == "anonymous"
+
+
+def test_a_tool_that_keeps_nothing_leaves_neither_arguments_nor_result(execution: Execution) -> None:
+    ran = call(execution, "history.keep_nothing", {"user": USER, "notes": {"n": 1}})
+    assert json.loads(ran.result.value_json) == {"n": 1}
+    kept = got(execution, ran.execution_id)
+    assert (kept.state, kept.arguments_json, kept.HasField("result")) == (common_pb2.STATE_SUCCEEDED, "", False)
+
+
+def test_the_reader_of_a_stream_gets_the_answer_as_it_is_and_later_readers_what_is_kept(execution: Execution) -> None:
+    request = tool_execution_pb2.ExecuteStreamRequest(
+        call=execute_request("history.login", {"user": USER, "password": SECRET}).call
+    )
+    *_, last = execution.ExecuteStream(request, timeout=SECONDS)
+    assert json.loads(last.event.finished.result.value_json)["token"] == SECRET
+    again = tool_execution_pb2.WaitExecutionRequest(execution_id=last.event.execution_id)
+    *_, kept = execution.WaitExecution(again, timeout=SECONDS)
+    assert json.loads(kept.event.finished.result.value_json)["token"] == "[redacted]"
+
+
+def test_arguments_are_answered_for_one_call_and_not_in_lists(execution: Execution) -> None:
+    ran = call(execution, "history.login")
+    assert ran.arguments_json == ""
+    page = execution.ListExecutions(tool_execution_pb2.ListExecutionsRequest(), timeout=SECONDS)
+    assert all(not each.arguments_json for each in page.executions)
+
+
+@pytest.mark.parametrize(
+    ("condition", "tools"),
+    [
+        ("", {"history.nest", "history.login", "history.fail"}),
+        ("parent_execution_id:*", {"history.login"}),
+        ("NOT parent_execution_id:*", {"history.nest", "history.fail"}),
+        ("state = FAILED OR tool = history.n*", {"history.fail", "history.nest"}),
+        ("state != FAILED AND category = history", {"history.login", "history.nest"}),
+        ("labels:mark AND create_time > 2020-01-01T00:00:00Z", {"history.nest"}),
+        ("end_time < 2020-01-01T00:00:00Z", set[str]()),
+    ],
+)
+def test_a_list_is_what_its_filter_means(execution: Execution, condition: str, tools: set[str]) -> None:
+    session = f"filtered {condition}"
+    nest = execute_request("history.nest", {"user": USER, "password": SECRET}, session_id=session)
+    nest.call.labels["mark"] = ""
+    execution.Execute(nest, timeout=SECONDS)
+    failing = execute_request("history.fail", {"user": USER, "password": SECRET}, session_id=session)
+    execution.Execute(failing, timeout=SECONDS)
+    asked = f"session_id = {json.dumps(session)}" + (f" AND ({condition})" if condition else "")
+    page = execution.ListExecutions(tool_execution_pb2.ListExecutionsRequest(filter=asked), timeout=SECONDS)
+    assert {each.tool for each in page.executions} == tools
+
+
+def test_the_tree_of_a_task_is_asked_for_by_its_id(execution: Execution) -> None:
+    root = call(execution, "history.nest")
+    request = tool_execution_pb2.ListExecutionsRequest(filter=f"task_id = {root.execution_id}")
+    found = execution.ListExecutions(request, timeout=SECONDS).executions
+    assert [(each.tool, each.parent_execution_id) for each in found] == [
+        ("history.login", root.execution_id),
+        ("history.nest", ""),
+    ]
