@@ -55,7 +55,7 @@ def said(folder: Path) -> dict[str, str]:
 COMMANDS = {
     "toolwright history": ("history",),
     "toolwright audit list": ("audit", "list"),
-    "toolwright audit export": ("audit", "export", "export.jsonl"),
+    "toolwright audit export": ("audit", "export", "--output", "export.jsonl"),
 }
 
 

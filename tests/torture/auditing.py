@@ -50,7 +50,7 @@ class Trail:
 def audited(server: LiveServer, folder: Path, settings: Mapping[str, str]) -> Trail:
     """Exports the trail of a running server and verifies the file with the public key alone."""
     export, public = folder / "audit.jsonl", Path(settings["TOOLWRIGHT_AUDIT_KEY_FILE"] + ".pub")
-    _run("export", str(export), "--address", server.address)
+    _run("export", "--output", str(export), "--address", server.address)
     _run("verify", str(export), "--key", str(public))
     kinds: dict[str, list[str]] = defaultdict(list)
     lines = [json.loads(line) for line in export.read_text().splitlines()]
