@@ -1,6 +1,8 @@
 """The history of a real server: what it keeps of a call, and how it is asked."""
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ import pytest
 
 from tests.live import LiveServer, execute_request, live_server, stubs
 from toolwright.v1 import common_pb2, tool_execution_pb2, tool_execution_pb2_grpc
+
+from .test_commands import on_terminal, run
 
 SECONDS = 30
 TOOLS = Path(__file__).with_name("history_tools.py")
@@ -105,3 +109,50 @@ def test_the_tree_of_a_task_is_asked_for_by_its_id(execution: Execution) -> None
         ("history.login", root.execution_id),
         ("history.nest", ""),
     ]
+
+
+BLOCK = re.findall(r"```sh\n(.*?)```", (Path(__file__).parents[2] / "docs" / "history.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("command", BLOCK[0].splitlines())
+def test_the_commands_of_the_document_do_what_they_are_for(
+    server: LiveServer, execution: Execution, command: str
+) -> None:
+    request = execute_request("history.nest", {"user": USER, "password": SECRET}, request_id="of-the-document")
+    request.call.labels["team"] = "sales"
+    ran = execution.Execute(request, timeout=SECONDS).execution
+    known = {"EXECUTION_ID": ran.execution_id, "REQUEST_ID": "of-the-document"}
+    words = [known.get(word.removeprefix("$"), word) for word in shlex.split(command)[1:]]
+    ended = run(*words, TOOLWRIGHT_ADDRESS=server.address)
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    if "--tree" in words:
+        assert [(each["tool"], each["depth"]) for each in found] == [("history.nest", 0), ("history.login", 1)]
+    elif words[0] == "show":
+        assert found["execution_id"] == ran.execution_id
+        assert found["arguments"] == {"user": USER, "password": "[redacted]"}
+    elif "--label" in words:
+        assert ran.execution_id in [each["execution_id"] for each in found]
+    else:
+        assert found == []
+    assert SECRET not in ended.stdout
+
+
+def test_people_get_a_table_a_page_and_a_tree(server: LiveServer, execution: Execution) -> None:
+    root = call(execution, "history.nest")
+    call(execution, "history.fail")
+    code, table = on_terminal("history", "--tool", "history.*", "--limit", "3", TOOLWRIGHT_ADDRESS=server.address)
+    assert code == 0
+    assert [line.split()[2] for line in table.splitlines()[1:]] == ["history.fail", "history.login", "history.nest"]
+    assert "FAILED TOOL_FAILED" in table
+    code, shown = on_terminal("show", root.execution_id, TOOLWRIGHT_ADDRESS=server.address)
+    assert code == 0
+    assert f"execution id: {root.execution_id}" in shown
+    assert "[redacted]" in shown
+    code, tree = on_terminal("show", root.execution_id, "--tree", TOOLWRIGHT_ADDRESS=server.address)
+    assert code == 0
+    lines = [line for line in tree.splitlines() if "history." in line]
+    assert "history.nest" in lines[0]
+    assert "── " in lines[1]
+    assert "history.login" in lines[1]
+    assert SECRET not in table + shown + tree
