@@ -1,7 +1,9 @@
 """What holds for every test."""
 
+import os
 import signal
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -19,3 +21,16 @@ def interruptible_children() -> Generator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
+    """Keep what servers write beside their data, such as the key of the audit trail, out of the user's home."""
+    folder = tmp_path_factory.mktemp("configuration")
+    before = os.environ.get("XDG_CONFIG_HOME")
+    os.environ["XDG_CONFIG_HOME"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["XDG_CONFIG_HOME"]
+    else:
+        os.environ["XDG_CONFIG_HOME"] = before

@@ -111,6 +111,8 @@ class Record:
 
     async def close(self) -> None:
         """Sign the trail, write what is left, give the lease back."""
+        # Whoever writes by itself first: nothing may follow the last signature of the trail.
+        await self._lease.stop()
         await self._retention.close()
         await self.reconciler.close()
         await self.joining.close()
@@ -139,7 +141,11 @@ class Record:
 
     async def _recover(self) -> None:
         await self._spill.drain(self._verdicts.restore, self.store.forget)
+        settled = self._recovery.settled
         await self._recovery.run()
+        if self._recovery.settled > settled:
+            # Their trail ends here, and this server signs for it.
+            await self.trail.checkpointer.close_dead()
 
     def _emit(self, entry: Entry) -> None:
         self._writer.submit_unawaited(Change(entries=(entry,)))

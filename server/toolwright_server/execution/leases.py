@@ -99,11 +99,15 @@ class LeaseKeeper:
         await self._recover()
         self._task = asyncio.get_running_loop().create_task(self._keep(), name="lease")
 
-    async def close(self) -> None:
-        """Give the lease back, after the last record was written."""
+    async def stop(self) -> None:
+        """Look after nobody any more. The lease holds on for its length."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
+
+    async def close(self) -> None:
+        """Give the lease back, after the last record was written."""
+        await self.stop()
         if self.is_lost:
             return
         try:
