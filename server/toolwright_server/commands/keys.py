@@ -75,7 +75,7 @@ def show(address: str | None, tenant: str, *, as_json: bool) -> int:
     def work(stub: keys_pb2_grpc.KeyServiceStub) -> None:
         found = _listed(stub, tenant)
         if people:
-            _table(found)
+            print_table(found)
         else:
             show_json([document(key) for key in found], people=False)
 
@@ -121,7 +121,8 @@ def _listed(stub: keys_pb2_grpc.KeyServiceStub, tenant: str) -> list[pb.ApiKey]:
         request.page_token = page.next_page_token
 
 
-def _table(found: list[pb.ApiKey]) -> None:
+def print_table(found: Sequence[pb.ApiKey]) -> None:
+    """The keys for people, one on a line."""
     from rich.console import Console  # noqa: PLC0415 (scripts do not need it)
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415

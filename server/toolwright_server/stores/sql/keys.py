@@ -71,7 +71,7 @@ class SqlKeyStore:
         return found[0] if found else None
 
     async def revoked_since(self, time: float) -> Sequence[str]:
-        return [key.key_id for key in await self._read(sa.select(api_keys).where(_C.revoke_time >= time))]
+        return [row.key_id for row in await self._rows(sa.select(_C.key_id).where(_C.revoke_time >= time))]
 
     async def _keep(self, change: Change) -> None:
         try:
@@ -80,9 +80,12 @@ class SqlKeyStore:
             raise _not_started(error) from error
 
     async def _read(self, query: sa.Select[*tuple[Any, ...]]) -> Sequence[ApiKey]:
+        return [_key(row) for row in await self._rows(query)]
+
+    async def _rows(self, query: sa.Select[*tuple[Any, ...]]) -> Sequence[sa.Row[*tuple[Any, ...]]]:
         try:
             async with self._database.reading() as connection:
-                return [_key(row) for row in await connection.execute(query)]
+                return (await connection.execute(query)).all()
         except (OSError, TimeoutError, SQLAlchemyError) as error:
             raise _not_started(error) from error
 
