@@ -6,10 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.protobuf.struct_pb2 import Struct, Value
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from toolwright.v1 import common_pb2 as pb
 from toolwright.v1 import tool_execution_pb2 as pb_execution
@@ -19,6 +16,7 @@ from toolwright_server.execution import canonical
 from toolwright_server.execution.deadline import client_budget
 from toolwright_server.execution.events import Event, Happening, Logged, Progressed, StateChanged, Wrote
 from toolwright_server.execution.model import Execution, Invocation
+from toolwright_server.execution.wellknown import fill_duration, fill_timestamp, fill_value, from_struct
 from toolwright_server.rpc.call import RpcCall
 
 TEXT_LIMIT = 128
@@ -36,8 +34,6 @@ _TEXTS = (
     "parent_execution_id",
 )
 _EFFECTS = {effect: pb.Effect.Value(f"EFFECT_{effect.name}") for effect in Effect}
-# Integers beyond this are not exact as doubles.
-_EXACT = 2.0**53
 
 
 def invocation(call: pb.ToolCall, rpc: RpcCall, arguments_limit: int) -> Invocation:
@@ -84,23 +80,6 @@ def read_arguments(message: Any, limit: int) -> tuple[dict[str, Any], bytes, boo
     if form is None:
         return {}, b"{}", False
     return *canonical.checked(from_struct(message.arguments), "arguments", limit), False
-
-
-def from_struct(struct: Struct) -> dict[str, Any]:
-    """A Struct as Python values; integral numbers within 2^53 become integers, as they would be written in JSON."""
-    return {key: _from_value(value) for key, value in struct.fields.items()}
-
-
-def _from_value(value: Value) -> Any:
-    kind = value.WhichOneof("kind")
-    if kind == "number_value":
-        number = value.number_value
-        return int(number) if number.is_integer() and abs(number) <= _EXACT else number
-    if kind == "struct_value":
-        return from_struct(value.struct_value)
-    if kind == "list_value":
-        return [_from_value(item) for item in value.list_value.values]
-    return None if kind in (None, "null_value") else getattr(value, kind)
 
 
 def _timeout(call: pb.ToolCall) -> float | None:
@@ -174,12 +153,12 @@ def _execution(row: Execution, result: bytes | None, as_json: bool) -> pb.Execut
     )
     if row.labels:
         message.labels.update(row.labels)
-    _stamp(message.create_time, row.create_time)
-    _stamp(message.deadline, row.deadline_time)
+    fill_timestamp(message.create_time, row.create_time)
+    fill_timestamp(message.deadline, row.deadline_time)
     if row.start_time is not None:
-        _stamp(message.start_time, row.start_time)
+        fill_timestamp(message.start_time, row.start_time)
     if row.end_time is not None:
-        _stamp(message.end_time, row.end_time)
+        fill_timestamp(message.end_time, row.end_time)
     _usage(message.usage, row)
     if row.failure is not None:
         _error(message.error, row.failure)
@@ -266,13 +245,13 @@ class _Numbers:
         message.stopped = row.stopped  # pyright: ignore[reportAttributeAccessIssue] (as above)
         message.deadline_source = row.deadline_source  # pyright: ignore[reportAttributeAccessIssue] (as above)
         message.last_sequence = row.last_sequence
-        _stamp(self.created, row.create_time)
-        _stamp(self.deadline, row.deadline_time)
-        _stamp(self.started, row.start_time or 0.0)
-        _stamp(self.ended, row.end_time or 0.0)
+        fill_timestamp(self.created, row.create_time)
+        fill_timestamp(self.deadline, row.deadline_time)
+        fill_timestamp(self.started, row.start_time or 0.0)
+        fill_timestamp(self.ended, row.end_time or 0.0)
         self.usage.attempts = row.attempts
-        _span(self.tool, row.tool_seconds or 0.0)
-        _span(self.queue, row.queue_seconds or 0.0)
+        fill_duration(self.tool, row.tool_seconds or 0.0)
+        fill_duration(self.queue, row.queue_seconds or 0.0)
         return message.SerializeToString()
 
 
@@ -308,9 +287,9 @@ _FROM_TOOL = pb.ToolResult(source=pb.RESULT_SOURCE_TOOL).SerializeToString()
 def _usage(message: pb.Usage, row: Execution) -> None:
     message.attempts = row.attempts
     if row.tool_seconds is not None:
-        _span(message.tool_duration, row.tool_seconds)
+        fill_duration(message.tool_duration, row.tool_seconds)
     if row.queue_seconds is not None:
-        _span(message.queue_duration, row.queue_seconds)
+        fill_duration(message.queue_duration, row.queue_seconds)
 
 
 def _result(message: pb.ToolResult, result: bytes, as_json: bool) -> None:
@@ -319,26 +298,7 @@ def _result(message: pb.ToolResult, result: bytes, as_json: bool) -> None:
         # upb takes UTF-8 bytes for a string field: no copy through str.
         message.value_json = result  # pyright: ignore[reportAttributeAccessIssue]
     else:
-        _to_value(message.value, orjson.loads(result))
-
-
-def _to_value(message: Value, value: Any) -> None:
-    if value is None:
-        message.null_value = 0  # pyright: ignore[reportAttributeAccessIssue] (NULL_VALUE)
-    elif isinstance(value, bool):
-        message.bool_value = value
-    elif isinstance(value, (int, float)):
-        message.number_value = value
-    elif isinstance(value, str):
-        message.string_value = value
-    elif isinstance(value, list):
-        message.list_value.SetInParent()
-        for item in value:  # pyright: ignore[reportUnknownVariableType] (JSON)
-            _to_value(message.list_value.values.add(), item)
-    else:
-        message.struct_value.SetInParent()
-        for key, item in value.items():
-            _to_value(message.struct_value.fields[key], item)
+        fill_value(message.value, orjson.loads(result))
 
 
 def _error(message: pb.ExecutionError, failure: Failure) -> None:
@@ -348,20 +308,8 @@ def _error(message: pb.ExecutionError, failure: Failure) -> None:
     message.user_message, message.suggested_action = failure.words()
     message.retryable = failure.may_retry()
     if failure.retry_delay is not None:
-        _span(message.retry_delay, failure.retry_delay)
+        fill_duration(message.retry_delay, failure.retry_delay)
     message.metadata.update(failure.metadata)
-
-
-def _stamp(message: Timestamp, seconds: float) -> None:
-    whole = int(seconds)
-    message.seconds = whole
-    message.nanos = int((seconds - whole) * 1e6) * 1_000
-
-
-def _span(message: Duration, seconds: float) -> None:
-    whole = int(seconds)
-    message.seconds = whole
-    message.nanos = int((seconds - whole) * 1e9)
 
 
 def snapshot(row: Execution) -> pb.ExecutionEvent:
@@ -389,13 +337,13 @@ def fill_event(message: pb.ExecutionEvent, execution_id: str, what: Event) -> No
     """Something that happened, written into the (empty) event of an answer: streams have thousands."""
     message.execution_id = execution_id
     message.sequence = what.sequence
-    _stamp(message.event_time, what.time)
+    fill_timestamp(message.event_time, what.time)
     _HAPPENINGS[type(what.what)](message, what.what)
 
 
 def _event(execution_id: str, sequence: int, seconds: float) -> pb.ExecutionEvent:
     message = pb.ExecutionEvent(execution_id=execution_id, sequence=sequence)
-    _stamp(message.event_time, seconds)
+    fill_timestamp(message.event_time, seconds)
     return message
 
 
