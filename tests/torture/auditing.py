@@ -12,7 +12,8 @@ from typing import Any
 from tests.live import LiveServer
 from toolwright.v1 import common_pb2
 
-from .surviving import ACTS, Survived
+from .killing import ACTS
+from .surviving import Survived
 
 COMMAND = [sys.executable, "-m", "toolwright_server.main", "audit"]
 SECONDS = 120

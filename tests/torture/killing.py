@@ -22,6 +22,7 @@ CALLERS = 24
 CALL_SECONDS = 30.0
 # Weights of the tools: most calls are those for which something may go wrong.
 TOOLS = {"acting.act": 4, "acting.act_known": 4, "acting.put": 1, "acting.read": 2}
+ACTS = frozenset({"acting.act", "acting.act_known"})
 UNPROTECTED, REPEATED = 0.1, 0.05
 # The longest pause before the side effect, and after it: what a kill can fall into.
 PAUSE_SECONDS = 0.03
@@ -152,6 +153,9 @@ class Load:
                 self.unanswered.append(asked)
             return bool(told.reason)
         asked.told.append(told)
+        if asked.request_id and told.reason == "INTERNAL" and asked.tool not in ACTS:
+            # It joined a call whose server died, which may be made again.
+            self.unanswered.append(asked)
         return True
 
 
@@ -182,7 +186,7 @@ def figures(load: Load, lives: int, effects: int) -> str:
         "lives": lives,
         "calls": len(load.asked),
         "lost": sum(asked.lost for asked in load.asked),
-        "refused": sum(len(asked.refused) for asked in load.asked),
+        "refused": dict(Tally(told.reason for asked in load.asked for told in asked.refused)),
         "repeats": load.repeats,
         "effects": effects,
         "told": dict(load.told()),

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.counter import Effect
-from tests.torture.killing import Asked, Stubs
+from tests.torture.killing import ACTS, Asked, Stubs
 from toolwright.v1 import common_pb2, tool_execution_pb2
 
 PAGE = 1000
 ENDED = range(common_pb2.STATE_SUCCEEDED, common_pb2.STATE_UNDONE + 1)
-ACTS = frozenset({"acting.act", "acting.act_known"})
 AT_ONCE = 32
 
 Row = common_pb2.Execution
@@ -61,6 +60,9 @@ class Survived:
                 row = self.rows.get(told.execution_id)
                 if told.code == "ABORTED":
                     if row is None or row.state != common_pb2.STATE_OUTCOME_UNKNOWN:
+                        yield f"{asked.key}: told {told}, but the history says {row}"
+                elif told.reason == "INTERNAL" and asked.tool not in ACTS:
+                    if row is None or row.state != common_pb2.STATE_FAILED:
                         yield f"{asked.key}: told {told}, but the history says {row}"
                 elif told.code != "OK" and told.reason not in explained:
                     yield f"{asked.key}: {told} is no answer that what happened explains"
