@@ -28,6 +28,7 @@ def test_every_metric_is_documented_and_no_other() -> None:
     metrics.loop_blocked("x")
     metrics.loop_lag(1)
     metrics.stubborn_tool("x")
+    metrics.authentication_failed("x")
     metrics.spans_dropped(1, "x")
     metrics.spans_exported(1)
     metrics.rpc_call("m", "OK", 1)
