@@ -233,7 +233,13 @@ def _executor_options(settings: Settings) -> ExecutorOptions:
 
 
 def _log_bounds(settings: Settings) -> LogBounds:
-    return LogBounds(settings.events_limit_bytes, settings.events_spill_limit_bytes, settings.data_dir / "events")
+    return LogBounds(
+        settings.events_limit_bytes,
+        settings.events_spill_limit_bytes,
+        settings.data_dir / "events",
+        settings.events_spill_total_bytes,
+        settings.events_spill_files_limit,
+    )
 
 
 def _bounds(settings: Settings) -> Bounds:

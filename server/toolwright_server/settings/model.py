@@ -190,6 +190,12 @@ class Settings(BaseSettings):
     events_spill_limit_bytes: _Optional = Field(
         64 * _MIB, description="Events of one execution that are kept on disk beyond that."
     )
+    events_spill_total_bytes: _Optional = Field(
+        _GIB, description="Events of all executions on disk; those of ended ones go first, the oldest before."
+    )
+    events_spill_files_limit: _Optional = Field(
+        256, description="Executions with events on disk, each of which holds a descriptor; ended ones go first."
+    )
     executions_kept_count: _Count = Field(10_000, description="Ended executions that are kept.")
     executions_kept_bytes: _Bytes = Field(256 * _MIB, description="Memory that ended executions may take.")
     executions_kept_seconds: _Seconds = Field(86_400, description="How long an ended execution is kept.")

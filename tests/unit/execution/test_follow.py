@@ -10,7 +10,7 @@ import pytest
 from toolwright_server.errors import Reason, ToolwrightError
 from toolwright_server.execution.events import Event, Logged, Wrote
 from toolwright_server.execution.follow import follow
-from toolwright_server.stores.memory.events import LogBounds, MemoryEventLog
+from toolwright_server.stores.memory.events import LogBounds, MemoryEventLog, MemoryEventLogs
 
 pytestmark = pytest.mark.asyncio
 
@@ -20,7 +20,7 @@ PATIENCE = 5.0
 @pytest.fixture
 def log(tmp_path: Path) -> MemoryEventLog:
     """A log that keeps a few events in memory and nothing on disk."""
-    return MemoryEventLog(LogBounds(2_000, 0, tmp_path))
+    return MemoryEventLogs(LogBounds(2_000, 0, tmp_path)).open("a")
 
 
 def write(log: MemoryEventLog, count: int, size: int = 10) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from sys import getsizeof
 
 from toolwright_server.execution.events import DROPPABLE, Event, EventsGone, Happening, Wrote
-from toolwright_server.stores.memory.spill import Spill
+from toolwright_server.stores.memory.spill import Spill, encode
+from toolwright_server.stores.memory.spill_room import SpillRoom
 
 EVENT_BYTES = 160
 BATCH_EVENTS = 256
@@ -20,11 +21,16 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LogBounds:
-    """Per execution: bytes kept in memory, and bytes of output kept on disk beyond that."""
+    """Per execution: bytes kept in memory, and bytes of output kept on disk beyond that.
+
+    Of all executions together: bytes on disk, and files, each of which is an open descriptor.
+    """
 
     memory_bytes: int
     spill_bytes: int
     folder: Path
+    total_spill_bytes: int = 1 << 30
+    spill_files: int = 256
 
 
 class MemoryEventLog:
@@ -36,21 +42,26 @@ class MemoryEventLog:
         "_events",
         "_first",
         "_head",
+        "_room",
         "_size",
         "_spill",
+        "_taken",
         "_waiters",
         "closed",
         "last_sequence",
     )
 
-    def __init__(self, bounds: LogBounds) -> None:
+    def __init__(self, bounds: LogBounds, room: SpillRoom) -> None:
         self._bounds = bounds
+        self._room = room
         # Sequences in `_events[_head:]` have no holes: only the oldest event ever leaves.
         self._events: list[Event] = []
         self._head = 0
         self._size = 0
         self._first = 1
         self._spill: Spill | None = None
+        # Bytes of the room; none without a file.
+        self._taken = 0
         self._disk_failed = False
         self._waiters: list[asyncio.Future[bool]] = []
         self.last_sequence = 0
@@ -76,11 +87,13 @@ class MemoryEventLog:
 
     def close(self) -> None:
         self.closed = True
+        if self._spill is not None:
+            self._room.ended(self)
         self._wake()
 
     def discard(self) -> None:
         """Forget everything."""
-        self._forget_spill()
+        self.forget_spill()
         self._events.clear()
         self._head = self._size = 0
         self._first = self.last_sequence + 1
@@ -128,28 +141,44 @@ class MemoryEventLog:
             self._head = 0
 
     def _to_disk(self, event: Event) -> None:
-        if self._spill is not None and self._spill.size_bytes + _size(event.what) > self._bounds.spill_bytes:
-            # What lies on disk would have a hole behind it: the oldest part goes as a whole.
-            self._first = self._spill.last_sequence + 1
-            self._forget_spill()
-        if self._disk_failed or _size(event.what) > self._bounds.spill_bytes:
-            self._first = event.sequence + 1
+        record = encode(event)
+        if not self._has_room(len(record)):
+            self._lost(event)
             return
         try:
             if self._spill is None:
                 self._spill = Spill(self._bounds.folder)
-            self._spill.add(event)
+            self._spill.add(event.sequence, record)
         except OSError as error:
             # The tool must not fail, and its record must not hang, because a disk is full.
             _logger.warning("events cannot be kept in %s and are forgotten: %s", self._bounds.folder, error)
             self._disk_failed = True
-            self._first = event.sequence + 1
-            self._forget_spill()
+            self._lost(event)
 
-    def _forget_spill(self) -> None:
+    def _has_room(self, size: int) -> bool:
+        """Take so many bytes more. Where that is too much, the older part goes: what lies on disk has no holes."""
+        if self._disk_failed or size > self._bounds.spill_bytes:
+            return False
+        if self._taken and (self._taken + size > self._bounds.spill_bytes or not self._room.take(size, files=0)):
+            self.forget_spill()
+        if not self._taken and not self._room.take(size, files=1):
+            return False
+        self._taken += size
+        return True
+
+    def _lost(self, event: Event) -> None:
+        self.forget_spill()
+        self._first = event.sequence + 1
+
+    def forget_spill(self) -> None:
+        """Give back the disk and the descriptor; whoever asks for what was there is told where the rest begins."""
         if self._spill is not None:
+            self._first = self._spill.last_sequence + 1
             self._spill.close()
             self._spill = None
+        if self._taken:
+            self._room.free(self, self._taken)
+            self._taken = 0
 
 
 class MemoryEventLogs:
@@ -158,9 +187,10 @@ class MemoryEventLogs:
     def __init__(self, bounds: LogBounds) -> None:
         self._bounds = bounds
         self._logs: dict[str, MemoryEventLog] = {}
+        self.room = SpillRoom(bounds.total_spill_bytes, bounds.spill_files)
 
     def open(self, execution_id: str) -> MemoryEventLog:
-        log = self._logs[execution_id] = MemoryEventLog(self._bounds)
+        log = self._logs[execution_id] = MemoryEventLog(self._bounds, self.room)
         return log
 
     def find(self, execution_id: str) -> MemoryEventLog | None:

@@ -32,18 +32,17 @@ class Spill:
         self.last_sequence = 0
         self.size_bytes = 0
 
-    def add(self, event: Event) -> None:
-        """Write an output event or a change of state."""
-        record = encode(event)
+    def add(self, sequence: int, record: bytes) -> None:
+        """Write an event that was encoded."""
         # One call may write less than asked when the disk is full; the next one then raises.
         written = 0
         while written < len(record):
             written += os.pwrite(self._file.fileno(), record[written:], self.size_bytes + written)
         if not self._offsets or self.size_bytes - self._offsets[-1] >= _MARK_BYTES:
-            self._marks.append(event.sequence)
+            self._marks.append(sequence)
             self._offsets.append(self.size_bytes)
         self.size_bytes += len(record)
-        self.last_sequence = event.sequence
+        self.last_sequence = sequence
 
     def after(self, sequence: int, count: int, size_bytes: int) -> list[Event]:
         """At most `count` events after `sequence`, and no more once their records exceed `size_bytes`."""
@@ -74,7 +73,7 @@ class Spill:
 
 
 def encode(event: Event) -> bytes:
-    """One record."""
+    """The record of an output event or a change of state."""
     what = event.what
     if isinstance(what, StateChanged):
         kind, channel, data = _STATES, b"", bytes((what.before.value, what.after.value))
