@@ -229,6 +229,8 @@ def _executor_options(settings: Settings) -> ExecutorOptions:
         nesting_limit=settings.nesting_limit,
         result_limit=settings.result_limit_bytes,
         output_limit=settings.output_limit_bytes,
+        storage_timeout=settings.storage_timeout_seconds,
+        running_limit=settings.running_executions_limit,
     )
 
 

@@ -1,6 +1,6 @@
 """Runs one call, from what was asked to what became of it. Read it from top to bottom: each step calls the next.
 
-    execute → _resolved → _intended (→ _once) → _attempted → _settled
+    execute → _admitted → _resolved → _intended (→ _once) → _attempted → _settled
 
 Knows neither gRPC nor where tools run or records are kept.
 """
@@ -24,7 +24,7 @@ from toolwright_server.execution.distant import Distant
 from toolwright_server.execution.events import EventLogs
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.ids import Ids
-from toolwright_server.execution.intake import ExecutorOptions, in_time, new_row, resolve
+from toolwright_server.execution.intake import ExecutorOptions, in_time, new_row, resolve, too_many
 from toolwright_server.execution.joining import Joining
 from toolwright_server.execution.model import Execution, Invocation, State, Stopped
 from toolwright_server.execution.nested import call_nested
@@ -63,6 +63,8 @@ class Executor:
         self._aftermath = Aftermath(store, metrics)
         self._joining = joining
         self._flights: dict[str, Flight] = {}
+        # Calls that were let in and have no flight yet.
+        self._entering = 0
         self._beginning: set[asyncio.Task[Flight | Distant]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         # The loop keeps only weak references to its tasks.
@@ -76,7 +78,17 @@ class Executor:
         if invocation.detach:
             # Its caller may leave while the intent is being recorded: it goes on.
             return await asyncio.shield(self._unattended(invocation))
-        return await self._resolved(invocation)
+        return await self._admitted(invocation)
+
+    async def _admitted(self, invocation: Invocation) -> Flight | Distant:
+        """Whether one more may run: a call that nobody waits for and a nested one count like any other."""
+        if len(self._flights) + self._entering >= self._options.running_limit:
+            raise too_many(self._options.running_limit)
+        self._entering += 1
+        try:
+            return await self._resolved(invocation)
+        finally:
+            self._entering -= 1
 
     async def _resolved(self, invocation: Invocation) -> Flight | Distant:
         """Which tool, whether the arguments are right, and how long it may take."""
@@ -150,7 +162,7 @@ class Executor:
         flight.land()
 
     def _unattended(self, invocation: Invocation) -> "asyncio.Task[Flight | Distant]":
-        task = (self._loop or self._found_loop()).create_task(self._resolved(invocation))
+        task = (self._loop or self._found_loop()).create_task(self._admitted(invocation))
         self._beginning.add(task)
         task.add_done_callback(self._begun)
         return task

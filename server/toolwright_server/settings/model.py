@@ -211,6 +211,9 @@ class Settings(BaseSettings):
     retention_interval_seconds: _Seconds = Field(3_600, description="How often all this is looked after.")
 
     concurrent_calls_limit: _Count = Field(1000, description="Calls in flight; more are refused.")
+    running_executions_limit: _Count = Field(
+        2000, description="Executions that have not ended, with detached and nested ones; more are refused."
+    )
     metadata_limit_bytes: _Bytes = Field(16 * _KIB, description="Metadata of one call.")
     message_limit_bytes: _Bytes = Field(16 * _MIB, description="One gRPC message; above the limits of what it carries.")
     drain_notice_seconds: _Pause = Field(
