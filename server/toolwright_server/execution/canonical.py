@@ -71,11 +71,11 @@ def _encoded(arguments: Any, field: str, limit: int) -> tuple[dict[str, Any], by
     return cast("dict[str, Any]", arguments), canonical
 
 
-def too_large(size: int, limit: int) -> ToolwrightError:
-    """PAYLOAD_TOO_LARGE for arguments."""
+def too_large(size: int, limit: int, how: str = "") -> ToolwrightError:
+    """PAYLOAD_TOO_LARGE for arguments; `how` says in which form they came, and which is better."""
     return ToolwrightError(
         Reason.PAYLOAD_TOO_LARGE,
-        f"the arguments have {size} bytes; at most {limit} are accepted",
+        f"the arguments have {size} bytes; at most {limit} are accepted{how and ' ' + how}",
         metadata={"size_bytes": str(size), "limit_bytes": str(limit), "outcome": "not_started"},
     )
 

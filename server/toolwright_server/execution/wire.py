@@ -21,6 +21,9 @@ from toolwright_server.rpc.call import RpcCall
 
 TEXT_LIMIT = 128
 LABELS_LIMIT = 32
+# Bytes of arguments as a Struct, encoded, and of a result as a Value, as JSON. Both are walked in Python, on the event
+# loop: a Struct of 4 MiB takes a quarter of a second, a Value one and a half.
+STRUCT_LIMIT = 256 * 1024
 LABEL_KEY_LIMIT = 63
 LABEL_VALUE_LIMIT = 256
 _TEXTS = (
@@ -79,6 +82,9 @@ def read_arguments(message: Any, limit: int) -> tuple[dict[str, Any], bytes, boo
         return *canonical.parse(message.arguments_json, limit), True
     if form is None:
         return {}, b"{}", False
+    size = message.arguments.ByteSize()
+    if size > STRUCT_LIMIT:
+        raise canonical.too_large(size, STRUCT_LIMIT, "as a Struct; send larger ones as arguments_json")
     return *canonical.checked(from_struct(message.arguments), "arguments", limit), False
 
 
@@ -294,7 +300,7 @@ def _usage(message: pb.Usage, row: Execution) -> None:
 
 def _result(message: pb.ToolResult, result: bytes, as_json: bool) -> None:
     message.source = pb.RESULT_SOURCE_TOOL
-    if as_json:
+    if as_json or len(result) > STRUCT_LIMIT:
         # upb takes UTF-8 bytes for a string field: no copy through str.
         message.value_json = result  # pyright: ignore[reportAttributeAccessIssue]
     else:

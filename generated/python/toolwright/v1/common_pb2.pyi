@@ -297,7 +297,9 @@ class ToolCall(_message.Message):
     @_builtins.property
     def arguments(self) -> _struct_pb2.Struct:
         """For hand typing and grpcurl. Numbers are doubles: integers above 2^53
-        lose digits. At most 32 levels of nesting survive every client.
+        lose digits. At most 32 levels of nesting survive every client, and at
+        most 256 KiB as they are encoded are accepted: beyond that they are
+        PAYLOAD_TOO_LARGE and go as arguments_json.
         """
 
     @_builtins.property
@@ -533,7 +535,7 @@ class ToolResult(_message.Message):
     VALUE_JSON_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     value_json: _builtins.str
-    """For calls whose arguments were JSON text."""
+    """For calls whose arguments were JSON text, and for large values."""
     source: Global___ResultSource.ValueType
     """Where the value came from."""
     @_builtins.property

@@ -239,7 +239,7 @@ class ValidateArgumentsRequest(_message.Message):
     """As JSON text of one object."""
     @_builtins.property
     def arguments(self) -> _struct_pb2.Struct:
-        """As a Struct."""
+        """As a Struct of at most 256 KiB."""
 
     def __init__(
         self,
