@@ -260,9 +260,9 @@ async def test_trailers_of_the_worst_failure_arrive_whole() -> None:
 @pytest.mark.asyncio
 async def test_calls_beyond_the_limit_are_told_when_to_come_back() -> None:
     hold = Hold(pb.ExecuteResponse())
-    play = Playing(Execute=hold, GetExecution=hang, WaitExecution=hold)
+    play = Playing(Execute=hold, GetExecution=hang)
     async with serving(play, concurrent_calls_limit=2) as there:
-        held = [there.stub.Execute(pb.ExecuteRequest()), there.stub.WaitExecution(pb.WaitExecutionRequest())]
+        held = [there.stub.Execute(pb.ExecuteRequest()) for _ in range(2)]
         await hold.arrived(2)
         error = await refused(there.stub.GetExecution(pb.GetExecutionRequest()))
         found = details(error)
@@ -282,6 +282,23 @@ async def test_calls_beyond_the_limit_are_told_when_to_come_back() -> None:
         assert there.server.gate.active == 0
         hold.go.set()
         await there.stub.Execute(pb.ExecuteRequest())
+
+
+@pytest.mark.asyncio
+async def test_streams_that_watch_have_a_limit_of_their_own() -> None:
+    hold = Hold()
+    play = Playing(Execute=_answer, WaitExecution=hold)
+    async with serving(play, concurrent_calls_limit=1, watching_streams_limit=3) as there:
+        watching = [there.stub.WaitExecution(pb.WaitExecutionRequest()) for _ in range(3)]
+        await hold.arrived(3)
+        await there.stub.Execute(pb.ExecuteRequest())
+        error = await refused(anext(aiter(there.stub.WaitExecution(pb.WaitExecutionRequest()))))
+        assert details(error)["ErrorInfo"].reason == "CONCURRENCY_LIMITED"
+        assert details(error)["ErrorInfo"].metadata["limit"] == "3"
+        for call in watching:
+            call.cancel()
+        await there.seen.outcomes(5)
+        assert there.server.gate.active == 0
 
 
 def test_a_service_that_lacks_a_method_is_refused_at_start() -> None:

@@ -25,12 +25,16 @@ ENDED_BY_DRAIN = Failure(
 
 
 class Gate:
-    """Counts the calls that run. Used on the event loop only."""
+    """Counts the calls that work and the streams that only watch, each with a limit of its own: who watches takes no
+    place from who works. Used on the event loop only.
+    """
 
-    def __init__(self, limit: int) -> None:
-        self.active = 0
+    def __init__(self, limit: int, watching_limit: int) -> None:
+        # Calls that do more than watch.
+        self.working = 0
         self.draining = False
         self._limit = limit
+        self._watching_limit = watching_limit
         self._watching: dict[asyncio.Task[object], RpcCall] = {}
         self._quiet: asyncio.Event | None = None
 
@@ -38,42 +42,42 @@ class Gate:
         """Why a call that comes in now cannot be served; None: it can, and counts from here on."""
         if self.draining:
             return DRAINING
-        if self.active >= self._limit:
-            return Failure(
-                Reason.CONCURRENCY_LIMITED,
-                f"the server runs {self._limit} calls at once, and that many are running",
-                retry_delay=random.uniform(*_COME_BACK),  # noqa: S311 - spreads load, protects nothing
-                metadata={"limit": str(self._limit), "outcome": "not_started"},
-            )
-        self.active += 1
+        if self.working >= self._limit:
+            return _full(self._limit, f"the server runs {self._limit} calls at once, and that many are running")
+        self.working += 1
         return None
 
     def leave(self) -> None:
         """A call that was let in is over."""
-        self.active -= 1
-        if self._quiet is not None and self.active <= len(self._watching):
+        self.working -= 1
+        if self._quiet is not None and not self.working:
             self._quiet.set()
 
-    def watches(self, call: RpcCall) -> None:
-        """The call only watches others: it does not hold up a shutdown, and is told to end."""
+    def refusal_to_watch(self, call: RpcCall) -> Failure | None:
+        """As `refusal`, for a stream that only watches: it does not hold up a shutdown, and is told to end."""
+        if self.draining:
+            return DRAINING
+        if len(self._watching) >= self._watching_limit:
+            return _full(self._watching_limit, f"{self._watching_limit} streams watch executions, and no more can")
         task = asyncio.current_task()
         assert task is not None
         self._watching[task] = call
+        return None
 
-    def unwatch(self) -> None:
-        """The call of this task is over; called before `leave`."""
+    def leave_watching(self) -> None:
+        """The stream of this task, which was let in, is over."""
         task = asyncio.current_task()
         if task is not None:
             self._watching.pop(task, None)
 
+    @property
+    def active(self) -> int:
+        """Calls of both kinds."""
+        return self.working + len(self._watching)
+
     def close(self) -> None:
         """Let nobody in from now on."""
         self.draining = True
-
-    @property
-    def working(self) -> int:
-        """Calls that do more than watch."""
-        return self.active - len(self._watching)
 
     async def quiet(self) -> None:
         """Wait until no call is left but those that watch."""
@@ -87,3 +91,12 @@ class Gate:
             call.told_to_end = True
             task.cancel()
         return len(self._watching)
+
+
+def _full(limit: int, message: str) -> Failure:
+    return Failure(
+        Reason.CONCURRENCY_LIMITED,
+        message,
+        retry_delay=random.uniform(*_COME_BACK),  # noqa: S311 - spreads load, protects nothing
+        metadata={"limit": str(limit), "outcome": "not_started"},
+    )

@@ -135,18 +135,17 @@ class _Rpc:
         """Serve a call with a stream of answers."""
         call = self._begin(context)
         try:
-            refusal = self._gate.refusal()
+            refusal = self._gate.refusal_to_watch(call) if self._watches else self._gate.refusal()
             if refusal is None:
                 try:
                     if call.caller is UNIDENTIFIED:
                         await self._identify(call, context)
-                    if self._watches:
-                        self._gate.watches(call)
                     await self._serve(self._read(data), call, self._writer(context, call))
                 finally:
                     if self._watches:
-                        self._gate.unwatch()
-                    self._gate.leave()
+                        self._gate.leave_watching()
+                    else:
+                        self._gate.leave()
                 if call.trailers:
                     context.set_trailing_metadata(tuple(call.trailers))
                 return

@@ -37,6 +37,7 @@ class RpcOptions:
 
     listen: str = "127.0.0.1:50051"
     concurrent_calls_limit: int = 1000
+    watching_streams_limit: int = 1000
     message_limit_bytes: int = 16 * _MIB
     metadata_limit_bytes: int = 16 * 1024
     ping_interval_minimum_seconds: float = 5.0
@@ -55,6 +56,7 @@ class RpcOptions:
         return cls(
             listen=settings.listen,
             concurrent_calls_limit=settings.concurrent_calls_limit,
+            watching_streams_limit=settings.watching_streams_limit,
             message_limit_bytes=settings.message_limit_bytes,
             metadata_limit_bytes=settings.metadata_limit_bytes,
             reflection=settings.reflection,
@@ -72,7 +74,7 @@ class RpcServer:
         self.options = options
         self._authenticator = authenticator or Everybody()
         self.health = Health()
-        self.gate = Gate(options.concurrent_calls_limit)
+        self.gate = Gate(options.concurrent_calls_limit, options.watching_streams_limit)
         # Where callers show certificates, as it was bound; empty when there is no second address.
         self.client_address = ""
         self._observer = observer
@@ -97,7 +99,7 @@ class RpcServer:
         self.health.declare([*services, *(reflection.SERVICES if self.options.reflection else ())])
         self.health.attach(asyncio.get_running_loop())
         # Neither counts, nor is seen, nor is refused in a drain, nor must say who asks.
-        exempt = Pipeline(Unobserved(), Gate(_UNLIMITED), self.options.message_limit_bytes, Everybody())
+        exempt = Pipeline(Unobserved(), Gate(_UNLIMITED, _UNLIMITED), self.options.message_limit_bytes, Everybody())
         self._server.add_generic_rpc_handlers((generic_handler(health.SERVICE, self.health, exempt),))
         if self.options.reflection:
             self._server.add_generic_rpc_handlers(reflection.reflection_handlers(services))

@@ -211,6 +211,9 @@ class Settings(BaseSettings):
     retention_interval_seconds: _Seconds = Field(3_600, description="How often all this is looked after.")
 
     concurrent_calls_limit: _Count = Field(1000, description="Calls in flight; more are refused.")
+    watching_streams_limit: _Count = Field(
+        1000, description="WaitExecution streams that are open; more are refused. They do not count as calls in flight."
+    )
     running_executions_limit: _Count = Field(
         2000, description="Executions that have not ended, with detached and nested ones; more are refused."
     )

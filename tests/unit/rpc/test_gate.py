@@ -16,7 +16,7 @@ def _call() -> RpcCall:
 
 
 def test_as_many_are_let_in_as_the_limit_says_and_one_more_for_each_that_leaves() -> None:
-    gate = Gate(2)
+    gate = Gate(2, 9)
     assert (gate.refusal(), gate.refusal()) == (None, None)
     refusal = gate.refusal()
     assert refusal is not None
@@ -28,7 +28,7 @@ def test_as_many_are_let_in_as_the_limit_says_and_one_more_for_each_that_leaves(
 
 
 def test_refused_callers_are_not_sent_back_all_at_once() -> None:
-    gate = Gate(0)
+    gate = Gate(0, 9)
     refusals = [refusal for _ in range(50) if isinstance(refusal := gate.refusal(), Failure)]
     delays = {refusal.retry_delay for refusal in refusals}
     assert len(refusals) == 50
@@ -37,7 +37,7 @@ def test_refused_callers_are_not_sent_back_all_at_once() -> None:
 
 
 def test_nobody_is_let_in_once_it_is_closed() -> None:
-    gate = Gate(2)
+    gate = Gate(2, 9)
     gate.close()
     assert gate.refusal() is DRAINING
     assert gate.active == 0
@@ -45,18 +45,16 @@ def test_nobody_is_let_in_once_it_is_closed() -> None:
 
 @pytest.mark.asyncio
 async def test_quiet_waits_for_calls_that_work_and_not_for_those_that_watch() -> None:
-    gate = Gate(9)
+    gate = Gate(9, 9)
     watching = asyncio.Event()
 
     async def watch(call: RpcCall) -> None:
-        gate.refusal()
-        gate.watches(call)
+        assert gate.refusal_to_watch(call) is None
         watching.set()
         try:
             await asyncio.Event().wait()
         finally:
-            gate.unwatch()
-            gate.leave()
+            gate.leave_watching()
 
     call = _call()
     watcher = asyncio.create_task(watch(call))
@@ -74,3 +72,20 @@ async def test_quiet_waits_for_calls_that_work_and_not_for_those_that_watch() ->
     await asyncio.wait({watcher})
     assert watcher.cancelled()
     assert gate.active == 0
+
+
+@pytest.mark.asyncio
+async def test_who_watches_takes_no_place_from_who_works_nor_the_other_way_round() -> None:
+    gate = Gate(1, 1)
+    assert gate.refusal_to_watch(_call()) is None
+    assert gate.refusal() is None
+    for refusal in (gate.refusal_to_watch(_call()), gate.refusal()):
+        assert refusal is not None
+        assert refusal.reason is Reason.CONCURRENCY_LIMITED
+        assert refusal.metadata == {"limit": "1", "outcome": "not_started"}
+        assert refusal.retry_delay is not None
+    gate.leave_watching()
+    assert gate.refusal() is not None
+    assert gate.refusal_to_watch(_call()) is None
+    gate.close()
+    assert gate.refusal_to_watch(_call()) is DRAINING
