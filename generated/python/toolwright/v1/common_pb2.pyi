@@ -270,13 +270,20 @@ class ToolCall(_message.Message):
     -2^63 to 2^64-1 are INVALID_ARGUMENT.
     """
     request_id: _builtins.str
-    """Names this request among those of the caller, at most 128 characters. A
-    caller that lost its connection finds the execution by it
-    (GetExecution). Absent: the execution has none.
+    """Names this request among those of the credential with which it is made, at
+    most 128 characters. For 24 hours a call is done once for each name: the same
+    call (tool, resolved version, user and arguments; timeout, labels and trace do
+    not count) is answered with the outcome of the first, or joins it while it
+    runs, on any server of the same database. Another call under the name is
+    ALREADY_EXISTS. A refusal, and an end with `outcome` = `not_started`, give the
+    name back. Absent: the call is not protected, and is done as often as it is
+    made. GetExecution finds the execution by it.
     """
     detach_on_disconnect: _builtins.bool
     """Let the execution go on to its own timeout when the caller disconnects,
-    cancels or runs out of time. Default: false, the tool is stopped.
+    cancels or runs out of time. With a `request_id` the caller may then make the
+    call again and gets its outcome. Default: false, the tool is stopped when the
+    last caller that waits for it has gone.
     """
     user_id: _builtins.str
     """The user for whom the call is made, at most 128 characters. Absent: the

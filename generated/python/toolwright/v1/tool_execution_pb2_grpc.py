@@ -31,7 +31,8 @@ class ToolExecutionStub(object):
     The call failed: a gRPC status with google.rpc details (ErrorInfo of domain
     `toolwright.v1`, LocalizedMessage, and the others named below). The tool ran
     and failed: OK, with `state` = FAILED and `error` set. Every rpc may also
-    answer UNAVAILABLE (SERVER_DRAINING, with RetryInfo), RESOURCE_EXHAUSTED
+    answer UNAVAILABLE (SERVER_DRAINING, or STORE_UNAVAILABLE, with RetryInfo),
+    UNAUTHENTICATED (where callers must prove who they are), RESOURCE_EXHAUSTED
     (CONCURRENCY_LIMITED with RetryInfo: too many calls in flight on this server)
     and INTERNAL (our defect: a fixed text and the trace id).
     """
@@ -85,7 +86,8 @@ class ToolExecutionServicer(object):
     The call failed: a gRPC status with google.rpc details (ErrorInfo of domain
     `toolwright.v1`, LocalizedMessage, and the others named below). The tool ran
     and failed: OK, with `state` = FAILED and `error` set. Every rpc may also
-    answer UNAVAILABLE (SERVER_DRAINING, with RetryInfo), RESOURCE_EXHAUSTED
+    answer UNAVAILABLE (SERVER_DRAINING, or STORE_UNAVAILABLE, with RetryInfo),
+    UNAUTHENTICATED (where callers must prove who they are), RESOURCE_EXHAUSTED
     (CONCURRENCY_LIMITED with RetryInfo: too many calls in flight on this server)
     and INTERNAL (our defect: a fixed text and the trace id).
     """
@@ -97,13 +99,24 @@ class ToolExecutionServicer(object):
         20 ms, `timeout`, the tool's (or else its category's, or else the default)
         timeout, and the server's maximum. Queueing and nested calls live inside it.
 
+        A repeated `request_id` is answered as the first call was, see ToolCall.
+
         Errors: NOT_FOUND (TOOL_NOT_FOUND); INVALID_ARGUMENT (INVALID_ARGUMENTS,
-        with BadRequest); RESOURCE_EXHAUSTED (PAYLOAD_TOO_LARGE; CONCURRENCY_LIMITED,
-        with RetryInfo); DEADLINE_EXCEEDED (CLIENT_DEADLINE, TOOL_TIMEOUT; metadata
-        `outcome` = `not_started`, `none` or `unknown`); CANCELLED (CANCELLED);
-        UNAVAILABLE (UPSTREAM_UNAVAILABLE with `outcome` = `not_started`). Every
-        status for an execution that exists carries its id as ErrorInfo metadata
-        `execution_id`, and every answer as trailer `toolwright-execution-id`.
+        with BadRequest); UNAUTHENTICATED (UNAUTHENTICATED); PERMISSION_DENIED
+        (FORBIDDEN: the credential may not call this tool, or not for this user);
+        ALREADY_EXISTS (REQUEST_ID_REUSED: the `request_id` belongs to another call);
+        RESOURCE_EXHAUSTED (PAYLOAD_TOO_LARGE; CONCURRENCY_LIMITED, with RetryInfo);
+        DEADLINE_EXCEEDED (CLIENT_DEADLINE, TOOL_TIMEOUT; metadata `outcome` =
+        `not_started`, `none` or `unknown`); CANCELLED (CANCELLED); ABORTED
+        (OUTCOME_UNKNOWN: the side effect of an earlier call with this `request_id` was
+        sent and nobody knows whether it happened; nothing was sent now, and never send
+        the call under another one); UNAVAILABLE (UPSTREAM_UNAVAILABLE, and
+        STORE_UNAVAILABLE when the call cannot be recorded, both with `outcome` =
+        `not_started`); INTERNAL (RECORD_FAILED: the tool ran and its outcome could not
+        be recorded; with RetryInfo: the server that ran it died, and making the call
+        again does no harm). Every status for an execution that exists carries its id
+        as ErrorInfo metadata `execution_id`, and every answer as trailer
+        `toolwright-execution-id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,7 +155,9 @@ class ToolExecutionServicer(object):
 
     def WaitExecution(self, request, context):
         """Attaches to an execution: a snapshot, the events after `after_sequence`,
-        heartbeats, and one `finished`. Ends OK whatever the outcome.
+        heartbeats, and one `finished`. Ends OK whatever the outcome. Of an execution
+        that runs on another server only the changes of its state are told, when it
+        has ended.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND); OUT_OF_RANGE (EVENTS_EXPIRED,
         metadata `first_sequence`: start from the number before it); ABORTED
@@ -155,9 +170,11 @@ class ToolExecutionServicer(object):
     def CancelExecution(self, request, context):
         """Asks a running execution to stop and answers at once with its state; it ends
         CANCELLED, or OUTCOME_UNKNOWN when a SIDE_EFFECT tool had been started. One
-        that has ended is answered as it is.
+        that has ended is answered as it is. It ends for everybody who waits for it.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT.
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (INVALID_STATE: it
+        runs on another server, which ErrorInfo metadata `server_id` names);
+        INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -231,7 +248,8 @@ class ToolExecution(object):
     The call failed: a gRPC status with google.rpc details (ErrorInfo of domain
     `toolwright.v1`, LocalizedMessage, and the others named below). The tool ran
     and failed: OK, with `state` = FAILED and `error` set. Every rpc may also
-    answer UNAVAILABLE (SERVER_DRAINING, with RetryInfo), RESOURCE_EXHAUSTED
+    answer UNAVAILABLE (SERVER_DRAINING, or STORE_UNAVAILABLE, with RetryInfo),
+    UNAUTHENTICATED (where callers must prove who they are), RESOURCE_EXHAUSTED
     (CONCURRENCY_LIMITED with RetryInfo: too many calls in flight on this server)
     and INTERNAL (our defect: a fixed text and the trace id).
     """

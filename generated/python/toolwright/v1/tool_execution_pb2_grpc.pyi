@@ -32,7 +32,8 @@ class ToolExecutionStub:
     The call failed: a gRPC status with google.rpc details (ErrorInfo of domain
     `toolwright.v1`, LocalizedMessage, and the others named below). The tool ran
     and failed: OK, with `state` = FAILED and `error` set. Every rpc may also
-    answer UNAVAILABLE (SERVER_DRAINING, with RetryInfo), RESOURCE_EXHAUSTED
+    answer UNAVAILABLE (SERVER_DRAINING, or STORE_UNAVAILABLE, with RetryInfo),
+    UNAUTHENTICATED (where callers must prove who they are), RESOURCE_EXHAUSTED
     (CONCURRENCY_LIMITED with RetryInfo: too many calls in flight on this server)
     and INTERNAL (our defect: a fixed text and the trace id).
     """
@@ -48,13 +49,24 @@ class ToolExecutionStub:
     20 ms, `timeout`, the tool's (or else its category's, or else the default)
     timeout, and the server's maximum. Queueing and nested calls live inside it.
 
+    A repeated `request_id` is answered as the first call was, see ToolCall.
+
     Errors: NOT_FOUND (TOOL_NOT_FOUND); INVALID_ARGUMENT (INVALID_ARGUMENTS,
-    with BadRequest); RESOURCE_EXHAUSTED (PAYLOAD_TOO_LARGE; CONCURRENCY_LIMITED,
-    with RetryInfo); DEADLINE_EXCEEDED (CLIENT_DEADLINE, TOOL_TIMEOUT; metadata
-    `outcome` = `not_started`, `none` or `unknown`); CANCELLED (CANCELLED);
-    UNAVAILABLE (UPSTREAM_UNAVAILABLE with `outcome` = `not_started`). Every
-    status for an execution that exists carries its id as ErrorInfo metadata
-    `execution_id`, and every answer as trailer `toolwright-execution-id`.
+    with BadRequest); UNAUTHENTICATED (UNAUTHENTICATED); PERMISSION_DENIED
+    (FORBIDDEN: the credential may not call this tool, or not for this user);
+    ALREADY_EXISTS (REQUEST_ID_REUSED: the `request_id` belongs to another call);
+    RESOURCE_EXHAUSTED (PAYLOAD_TOO_LARGE; CONCURRENCY_LIMITED, with RetryInfo);
+    DEADLINE_EXCEEDED (CLIENT_DEADLINE, TOOL_TIMEOUT; metadata `outcome` =
+    `not_started`, `none` or `unknown`); CANCELLED (CANCELLED); ABORTED
+    (OUTCOME_UNKNOWN: the side effect of an earlier call with this `request_id` was
+    sent and nobody knows whether it happened; nothing was sent now, and never send
+    the call under another one); UNAVAILABLE (UPSTREAM_UNAVAILABLE, and
+    STORE_UNAVAILABLE when the call cannot be recorded, both with `outcome` =
+    `not_started`); INTERNAL (RECORD_FAILED: the tool ran and its outcome could not
+    be recorded; with RetryInfo: the server that ran it died, and making the call
+    again does no harm). Every status for an execution that exists carries its id
+    as ErrorInfo metadata `execution_id`, and every answer as trailer
+    `toolwright-execution-id`.
     """
     ExecuteStream: _grpc.UnaryStreamMultiCallable[_tool_execution_pb2.ExecuteStreamRequest, _tool_execution_pb2.ExecuteStreamResponse]
     """Runs one tool and streams what happens: a snapshot, the events in order, a
@@ -77,7 +89,9 @@ class ToolExecutionStub:
     """
     WaitExecution: _grpc.UnaryStreamMultiCallable[_tool_execution_pb2.WaitExecutionRequest, _tool_execution_pb2.WaitExecutionResponse]
     """Attaches to an execution: a snapshot, the events after `after_sequence`,
-    heartbeats, and one `finished`. Ends OK whatever the outcome.
+    heartbeats, and one `finished`. Ends OK whatever the outcome. Of an execution
+    that runs on another server only the changes of its state are told, when it
+    has ended.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND); OUT_OF_RANGE (EVENTS_EXPIRED,
     metadata `first_sequence`: start from the number before it); ABORTED
@@ -86,9 +100,11 @@ class ToolExecutionStub:
     CancelExecution: _grpc.UnaryUnaryMultiCallable[_tool_execution_pb2.CancelExecutionRequest, _tool_execution_pb2.CancelExecutionResponse]
     """Asks a running execution to stop and answers at once with its state; it ends
     CANCELLED, or OUTCOME_UNKNOWN when a SIDE_EFFECT tool had been started. One
-    that has ended is answered as it is.
+    that has ended is answered as it is. It ends for everybody who waits for it.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT.
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (INVALID_STATE: it
+    runs on another server, which ErrorInfo metadata `server_id` names);
+    INVALID_ARGUMENT.
     """
     ReconcileExecution: _grpc.UnaryUnaryMultiCallable[_tool_execution_pb2.ReconcileExecutionRequest, _tool_execution_pb2.ReconcileExecutionResponse]
     """Settles an execution in state OUTCOME_UNKNOWN, for operators of its tenant:
@@ -110,7 +126,8 @@ class ToolExecutionAsyncStub(ToolExecutionStub):
     The call failed: a gRPC status with google.rpc details (ErrorInfo of domain
     `toolwright.v1`, LocalizedMessage, and the others named below). The tool ran
     and failed: OK, with `state` = FAILED and `error` set. Every rpc may also
-    answer UNAVAILABLE (SERVER_DRAINING, with RetryInfo), RESOURCE_EXHAUSTED
+    answer UNAVAILABLE (SERVER_DRAINING, or STORE_UNAVAILABLE, with RetryInfo),
+    UNAUTHENTICATED (where callers must prove who they are), RESOURCE_EXHAUSTED
     (CONCURRENCY_LIMITED with RetryInfo: too many calls in flight on this server)
     and INTERNAL (our defect: a fixed text and the trace id).
     """
@@ -123,13 +140,24 @@ class ToolExecutionAsyncStub(ToolExecutionStub):
     20 ms, `timeout`, the tool's (or else its category's, or else the default)
     timeout, and the server's maximum. Queueing and nested calls live inside it.
 
+    A repeated `request_id` is answered as the first call was, see ToolCall.
+
     Errors: NOT_FOUND (TOOL_NOT_FOUND); INVALID_ARGUMENT (INVALID_ARGUMENTS,
-    with BadRequest); RESOURCE_EXHAUSTED (PAYLOAD_TOO_LARGE; CONCURRENCY_LIMITED,
-    with RetryInfo); DEADLINE_EXCEEDED (CLIENT_DEADLINE, TOOL_TIMEOUT; metadata
-    `outcome` = `not_started`, `none` or `unknown`); CANCELLED (CANCELLED);
-    UNAVAILABLE (UPSTREAM_UNAVAILABLE with `outcome` = `not_started`). Every
-    status for an execution that exists carries its id as ErrorInfo metadata
-    `execution_id`, and every answer as trailer `toolwright-execution-id`.
+    with BadRequest); UNAUTHENTICATED (UNAUTHENTICATED); PERMISSION_DENIED
+    (FORBIDDEN: the credential may not call this tool, or not for this user);
+    ALREADY_EXISTS (REQUEST_ID_REUSED: the `request_id` belongs to another call);
+    RESOURCE_EXHAUSTED (PAYLOAD_TOO_LARGE; CONCURRENCY_LIMITED, with RetryInfo);
+    DEADLINE_EXCEEDED (CLIENT_DEADLINE, TOOL_TIMEOUT; metadata `outcome` =
+    `not_started`, `none` or `unknown`); CANCELLED (CANCELLED); ABORTED
+    (OUTCOME_UNKNOWN: the side effect of an earlier call with this `request_id` was
+    sent and nobody knows whether it happened; nothing was sent now, and never send
+    the call under another one); UNAVAILABLE (UPSTREAM_UNAVAILABLE, and
+    STORE_UNAVAILABLE when the call cannot be recorded, both with `outcome` =
+    `not_started`); INTERNAL (RECORD_FAILED: the tool ran and its outcome could not
+    be recorded; with RetryInfo: the server that ran it died, and making the call
+    again does no harm). Every status for an execution that exists carries its id
+    as ErrorInfo metadata `execution_id`, and every answer as trailer
+    `toolwright-execution-id`.
     """
     ExecuteStream: _aio.UnaryStreamMultiCallable[_tool_execution_pb2.ExecuteStreamRequest, _tool_execution_pb2.ExecuteStreamResponse]  # type: ignore[assignment]
     """Runs one tool and streams what happens: a snapshot, the events in order, a
@@ -152,7 +180,9 @@ class ToolExecutionAsyncStub(ToolExecutionStub):
     """
     WaitExecution: _aio.UnaryStreamMultiCallable[_tool_execution_pb2.WaitExecutionRequest, _tool_execution_pb2.WaitExecutionResponse]  # type: ignore[assignment]
     """Attaches to an execution: a snapshot, the events after `after_sequence`,
-    heartbeats, and one `finished`. Ends OK whatever the outcome.
+    heartbeats, and one `finished`. Ends OK whatever the outcome. Of an execution
+    that runs on another server only the changes of its state are told, when it
+    has ended.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND); OUT_OF_RANGE (EVENTS_EXPIRED,
     metadata `first_sequence`: start from the number before it); ABORTED
@@ -161,9 +191,11 @@ class ToolExecutionAsyncStub(ToolExecutionStub):
     CancelExecution: _aio.UnaryUnaryMultiCallable[_tool_execution_pb2.CancelExecutionRequest, _tool_execution_pb2.CancelExecutionResponse]  # type: ignore[assignment]
     """Asks a running execution to stop and answers at once with its state; it ends
     CANCELLED, or OUTCOME_UNKNOWN when a SIDE_EFFECT tool had been started. One
-    that has ended is answered as it is.
+    that has ended is answered as it is. It ends for everybody who waits for it.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT.
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (INVALID_STATE: it
+    runs on another server, which ErrorInfo metadata `server_id` names);
+    INVALID_ARGUMENT.
     """
     ReconcileExecution: _aio.UnaryUnaryMultiCallable[_tool_execution_pb2.ReconcileExecutionRequest, _tool_execution_pb2.ReconcileExecutionResponse]  # type: ignore[assignment]
     """Settles an execution in state OUTCOME_UNKNOWN, for operators of its tenant:
@@ -184,7 +216,8 @@ class ToolExecutionServicer(metaclass=_abc_1.ABCMeta):
     The call failed: a gRPC status with google.rpc details (ErrorInfo of domain
     `toolwright.v1`, LocalizedMessage, and the others named below). The tool ran
     and failed: OK, with `state` = FAILED and `error` set. Every rpc may also
-    answer UNAVAILABLE (SERVER_DRAINING, with RetryInfo), RESOURCE_EXHAUSTED
+    answer UNAVAILABLE (SERVER_DRAINING, or STORE_UNAVAILABLE, with RetryInfo),
+    UNAUTHENTICATED (where callers must prove who they are), RESOURCE_EXHAUSTED
     (CONCURRENCY_LIMITED with RetryInfo: too many calls in flight on this server)
     and INTERNAL (our defect: a fixed text and the trace id).
     """
@@ -201,13 +234,24 @@ class ToolExecutionServicer(metaclass=_abc_1.ABCMeta):
         20 ms, `timeout`, the tool's (or else its category's, or else the default)
         timeout, and the server's maximum. Queueing and nested calls live inside it.
 
+        A repeated `request_id` is answered as the first call was, see ToolCall.
+
         Errors: NOT_FOUND (TOOL_NOT_FOUND); INVALID_ARGUMENT (INVALID_ARGUMENTS,
-        with BadRequest); RESOURCE_EXHAUSTED (PAYLOAD_TOO_LARGE; CONCURRENCY_LIMITED,
-        with RetryInfo); DEADLINE_EXCEEDED (CLIENT_DEADLINE, TOOL_TIMEOUT; metadata
-        `outcome` = `not_started`, `none` or `unknown`); CANCELLED (CANCELLED);
-        UNAVAILABLE (UPSTREAM_UNAVAILABLE with `outcome` = `not_started`). Every
-        status for an execution that exists carries its id as ErrorInfo metadata
-        `execution_id`, and every answer as trailer `toolwright-execution-id`.
+        with BadRequest); UNAUTHENTICATED (UNAUTHENTICATED); PERMISSION_DENIED
+        (FORBIDDEN: the credential may not call this tool, or not for this user);
+        ALREADY_EXISTS (REQUEST_ID_REUSED: the `request_id` belongs to another call);
+        RESOURCE_EXHAUSTED (PAYLOAD_TOO_LARGE; CONCURRENCY_LIMITED, with RetryInfo);
+        DEADLINE_EXCEEDED (CLIENT_DEADLINE, TOOL_TIMEOUT; metadata `outcome` =
+        `not_started`, `none` or `unknown`); CANCELLED (CANCELLED); ABORTED
+        (OUTCOME_UNKNOWN: the side effect of an earlier call with this `request_id` was
+        sent and nobody knows whether it happened; nothing was sent now, and never send
+        the call under another one); UNAVAILABLE (UPSTREAM_UNAVAILABLE, and
+        STORE_UNAVAILABLE when the call cannot be recorded, both with `outcome` =
+        `not_started`); INTERNAL (RECORD_FAILED: the tool ran and its outcome could not
+        be recorded; with RetryInfo: the server that ran it died, and making the call
+        again does no harm). Every status for an execution that exists carries its id
+        as ErrorInfo metadata `execution_id`, and every answer as trailer
+        `toolwright-execution-id`.
         """
 
     @_abc_1.abstractmethod
@@ -254,7 +298,9 @@ class ToolExecutionServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_tool_execution_pb2.WaitExecutionResponse], _abc.AsyncIterator[_tool_execution_pb2.WaitExecutionResponse]]:
         """Attaches to an execution: a snapshot, the events after `after_sequence`,
-        heartbeats, and one `finished`. Ends OK whatever the outcome.
+        heartbeats, and one `finished`. Ends OK whatever the outcome. Of an execution
+        that runs on another server only the changes of its state are told, when it
+        has ended.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND); OUT_OF_RANGE (EVENTS_EXPIRED,
         metadata `first_sequence`: start from the number before it); ABORTED
@@ -269,9 +315,11 @@ class ToolExecutionServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_tool_execution_pb2.CancelExecutionResponse, _abc.Awaitable[_tool_execution_pb2.CancelExecutionResponse]]:
         """Asks a running execution to stop and answers at once with its state; it ends
         CANCELLED, or OUTCOME_UNKNOWN when a SIDE_EFFECT tool had been started. One
-        that has ended is answered as it is.
+        that has ended is answered as it is. It ends for everybody who waits for it.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT.
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (INVALID_STATE: it
+        runs on another server, which ErrorInfo metadata `server_id` names);
+        INVALID_ARGUMENT.
         """
 
     @_abc_1.abstractmethod
