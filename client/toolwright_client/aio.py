@@ -4,7 +4,6 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Self, Unpack
@@ -16,18 +15,20 @@ from toolwright_client import wire
 from toolwright_client.calls import Caller
 from toolwright_client.connection import Connection, Tls
 from toolwright_client.deadline import Budget, surrounding_deadline
-from toolwright_client.errors import ConnectionLost, ToolwrightError
+from toolwright_client.errors import ConnectionLost, ExecutionNotFound, NotConnected, ToolwrightError
 from toolwright_client.handles import ExecutionHandle
-from toolwright_client.lookup import Lookup
-from toolwright_client.model import Effect, Execution, Tool, Validation
+from toolwright_client.lookup import Lookup, outcome_unknown
+from toolwright_client.model import UNKNOWN, Effect, Execution, Tool, Validation
 from toolwright_client.options import Arguments, CallOptions, encoded, tool_call
 from toolwright_client.proof import Token, is_local, proof_of
 from toolwright_client.result import Result
 from toolwright_client.retries import RetryPolicy
+from toolwright_client.statuses import not_sent
 from toolwright_client.streams import EventStream, Opening
 
 PAGE_SIZE = 1000
 FAREWELL_SECONDS = 2.0
+FAREWELL_PAUSES = (0.05, 0.2, 0.5, 0)
 
 
 class AsyncClient:
@@ -89,27 +90,22 @@ class AsyncClient:
         return result.or_raise() if raise_on_failure else result
 
     async def _executed(self, opening: Opening, budget: Budget) -> Execution:
-        """The execution of a call that has ended, looked up where the answer was lost."""
+        """The execution of a call that has ended. One whose answer is lost is asked for again by its request id."""
         call = opening.call
         assert call is not None
-        effect = partial(self._lookup.effect, call.tool, call.tool_version, budget)
         try:
             answer = await self._caller.unary(
                 self._connection.open().executions.Execute,
                 tool_execution_pb2.ExecuteRequest(call=call),
                 budget,
-                effect,
                 request_id=call.request_id,
                 metadata=opening.metadata,
             )
-        except ConnectionLost as error:
-            if self._connection.closed:
-                raise
-            known = await effect()
-            if known is not None and known.repeatable:
-                raise
-            found = await self._lookup.lost(error, budget)
-            return found if found.state.terminal else await self._ended(found.execution_id, budget)
+        except (ConnectionLost, NotConnected) as error:
+            in_doubt = error.outcome == UNKNOWN and not self._connection.closed
+            if in_doubt and not self._lookup.is_repeatable(call.tool, call.tool_version):
+                raise outcome_unknown(error, "asking for it again failed") from error
+            raise
         return wire.execution(answer.execution)
 
     def stream(self, tool: str, arguments: Arguments | None = None, **options: Unpack[CallOptions]) -> EventStream:
@@ -227,11 +223,16 @@ class AsyncClient:
         return Budget.of(self._timeout if timeout is None else timeout)
 
     async def _opening(self, tool: str, arguments: Arguments | None, options: CallOptions, budget: Budget) -> Opening:
-        """The call as it is sent. One that may be looked up later is detached when losing it would be costly."""
+        """The call as it is sent. One with a side effect outlives its connection, so that its answer can be had again;
+        inside tools and handlers it ends with what surrounds it.
+        """
         call = tool_call(tool, arguments, options)
         stop = False
-        if options.get("detach") is None and options.get("request_id") and surrounding_deadline() is None:
-            effect = await self._lookup.effect(tool, call.tool_version, budget)
+        if options.get("detach") is None and surrounding_deadline() is None:
+            try:
+                effect = await self._lookup.effect(tool, call.tool_version, budget)
+            except ToolwrightError as error:
+                raise not_sent(error, call.request_id) from error
             stop = call.detach_on_disconnect = effect is Effect.SIDE_EFFECT
         return Opening(call=call, stop_when_closed=stop, metadata=options.get("metadata", {}))
 
@@ -243,5 +244,14 @@ class AsyncClient:
 
     async def _stopped(self, request_id: str) -> None:
         budget = Budget(time.monotonic() + FAREWELL_SECONDS, inherited=False)
-        with suppress(ToolwrightError):
-            await self._lookup.cancel((await self._lookup.by_request(request_id, budget)).execution_id, budget)
+        for pause in FAREWELL_PAUSES:
+            try:
+                found = await self._lookup.by_request(request_id, budget)
+                await self._lookup.cancel(found.execution_id, budget)
+            except ExecutionNotFound:
+                # The call may have arrived and not be in the record yet.
+                await asyncio.sleep(pause)
+            except ToolwrightError:
+                return
+            else:
+                return

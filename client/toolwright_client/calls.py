@@ -1,7 +1,7 @@
-"""Sends rpcs: metadata and trace, one deadline, and again when that is safe. What they mean is not its business."""
+"""Sends rpcs: metadata and trace, one deadline, and again when that may help. What they mean is not its business."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import TypeVar, cast
 
 import grpc
@@ -10,22 +10,16 @@ from opentelemetry import propagate
 from toolwright_client.connection import Connection
 from toolwright_client.deadline import Budget
 from toolwright_client.errors import ToolwrightError
-from toolwright_client.model import UNKNOWN, Effect, Failure
+from toolwright_client.model import UNKNOWN, Failure
 from toolwright_client.proof import Proof
-from toolwright_client.retries import RetryPolicy, may_repeat
+from toolwright_client.retries import RetryPolicy, Tries
 from toolwright_client.statuses import CONNECTION_LOST, after_doubt, error_of, error_of_rpc
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
-EffectOf = Callable[[], Awaitable[Effect | None]]
 
 # Servers send a heartbeat at least every 15 s: a stream that is silent for longer than this is dead.
 SILENCE_SECONDS = 40.0
-
-
-async def harmless() -> Effect:
-    """The effect of rpcs that change nothing, or nothing more when repeated."""
-    return Effect.READ_ONLY
 
 
 class Caller:
@@ -44,21 +38,18 @@ class Caller:
         rpc: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]",
         request: Request,
         budget: Budget,
-        effect: EffectOf = harmless,
         *,
         request_id: str = "",
         metadata: Mapping[str, str] | None = None,
     ) -> Response:
-        """The answer to one rpc, sent again while that is safe and inside the budget. Raises ToolwrightError."""
-        delays = self.policy.delays()
-        doubt = False
+        """The answer to one rpc, sent again while that may help and inside the budget. Raises ToolwrightError."""
+        tries = Tries(self.policy)
         while True:
             try:
                 return await self._once(rpc, request, budget, request_id, metadata)
             except ToolwrightError as error:
-                if not await self.pause(error, effect, delays, budget):
-                    raise after_doubt(error) if doubt else error from error.__cause__
-                doubt = doubt or error.outcome == UNKNOWN
+                if not await self.pause(tries.delay(error), budget):
+                    raise after_doubt(error) if tries.doubt else error from error.__cause__
 
     async def _once(
         self,
@@ -115,23 +106,9 @@ class Caller:
         async with asyncio.timeout(SILENCE_SECONDS):
             return await call.read()
 
-    async def pause(self, error: ToolwrightError, effect: EffectOf, delays: Iterator[float], budget: Budget) -> bool:
-        """Waits before the next try and answers True, or answers False when there must not or cannot be one."""
-        if self.connection.closed:
-            return False
-        if not may_repeat(error, None) and not (
-            may_repeat(error, Effect.READ_ONLY) and may_repeat(error, await effect())
-        ):
-            return False
-        return await self.breathe(error, delays, budget)
-
-    async def breathe(self, error: ToolwrightError, delays: Iterator[float], budget: Budget) -> bool:
-        """Waits as long as the policy and the error say and answers True, or answers False when there is no more."""
-        delay = next(delays, None)
-        if delay is None:
-            return False
-        delay = max(delay, error.retry_delay or 0)
-        if delay >= budget.left():
+    async def pause(self, delay: float | None, budget: Budget) -> bool:
+        """Waits before the next try and answers True, or answers False when there is none or no time for it."""
+        if delay is None or self.connection.closed or delay >= budget.left():
             return False
         await asyncio.sleep(delay)
         return True

@@ -1,18 +1,13 @@
 """Asks the server about tools and executions: effects, and what became of a call whose answer was lost."""
 
-import asyncio
-from contextlib import suppress
-
 import grpc
 
 from toolwright.v1 import tool_catalog_pb2, tool_execution_pb2
 from toolwright_client import wire
 from toolwright_client.calls import Caller
 from toolwright_client.deadline import Budget
-from toolwright_client.errors import NotFound, OutcomeUnknown, ToolwrightError, Unavailable
+from toolwright_client.errors import DeadlineExceeded, OutcomeUnknown, ToolwrightError, Unavailable
 from toolwright_client.model import UNKNOWN, Effect, Execution, Failure, Tool
-
-LOOKUP_PAUSE_SECONDS = 0.5
 
 
 class Lookup:
@@ -32,11 +27,21 @@ class Lookup:
         return tool
 
     async def effect(self, name: str, version: str, budget: Budget) -> Effect | None:
-        """What the tool does to the world; absent: the server did not say in time."""
+        """What the tool does to the world; absent: the server does not say. Raises when it cannot be asked."""
         if (name, version) not in self._effects:
-            with suppress(ToolwrightError):
+            try:
                 await self.tool(name, version, budget)
-        return self._effects.get((name, version))
+            except (Unavailable, DeadlineExceeded):
+                raise
+            except ToolwrightError:
+                # Whatever it is, the call itself will tell.
+                return None
+        return self._effects[name, version]
+
+    def is_repeatable(self, name: str, version: str) -> bool:
+        """Whether the tool is known to do no harm when it is called twice."""
+        effect = self._effects.get((name, version))
+        return effect is not None and effect.repeatable
 
     async def by_id(self, execution_id: str, budget: Budget) -> Execution:
         """One execution. Raises ExecutionNotFound."""
@@ -60,19 +65,6 @@ class Lookup:
         answer = await self._caller.unary(connection.executions.CancelExecution, request, budget)
         return wire.execution(answer.execution)
 
-    async def lost(self, error: ToolwrightError, budget: Budget) -> Execution:
-        """The execution of a call whose answer was lost. Raises OutcomeUnknown when it cannot be found."""
-        inside = budget.at_most(self._caller.policy.lookup_seconds)
-        while True:
-            try:
-                return await self.by_request(error.request_id, inside)
-            except NotFound as missing:
-                raise outcome_unknown(error, "the server that was asked does not know the call") from missing
-            except ToolwrightError as failed:
-                if not isinstance(failed, Unavailable) or inside.left() <= LOOKUP_PAUSE_SECONDS:
-                    raise outcome_unknown(error, f"looking it up failed: {failed.message}") from failed
-                await asyncio.sleep(LOOKUP_PAUSE_SECONDS)
-
 
 def outcome_unknown(error: ToolwrightError, why: str) -> OutcomeUnknown:
     """The error of a call whose side effect may have happened."""
@@ -81,7 +73,7 @@ def outcome_unknown(error: ToolwrightError, why: str) -> OutcomeUnknown:
         code=grpc.StatusCode.ABORTED,
         reason="OUTCOME_UNKNOWN",
         message=f"call {request_id} was sent and its answer was lost ({error.message}); {why}",
-        suggested_action=f"Look it up with find(request_id={request_id!r}) or where the tool acts; never resend it.",
+        suggested_action=f"Ask again with request_id {request_id!r}, or look where the tool acts; never under another.",
         metadata={"outcome": UNKNOWN, "request_id": request_id},
     )
     return OutcomeUnknown(failure, request_id=request_id)

@@ -28,7 +28,8 @@ class CallOptions(TypedDict, total=False):
     version: str
     """Version of the tool. Default: the newest."""
     request_id: str
-    """Names the call, at most 128 characters, so that `find` can look it up. Default: a random one."""
+    """Names the call, at most 128 characters: for a day the same call under the same name is done once, and answered as
+    often as it is made; `find` can look it up. Default: a random one."""
     user_id: str
     session_id: str
     agent_id: str
@@ -37,8 +38,8 @@ class CallOptions(TypedDict, total=False):
     detach: bool | None
     """Let the execution go on to its own timeout when the caller disconnects or runs out of time.
 
-    Default (None): only for a SIDE_EFFECT tool in a call that names its `request_id`, outside of tools and handlers;
-    then cancelling the call still stops the tool. With True, cancelling leaves it running.
+    Default (None): only for a SIDE_EFFECT tool, outside of tools and handlers; then cancelling the call still stops the
+    tool. With True, cancelling leaves it running.
     """
     metadata: Mapping[str, str]
     """Sent along as gRPC metadata."""

@@ -127,6 +127,12 @@ def after_doubt(error: errors.ToolwrightError, execution_id: str = "") -> errors
     return error_of(failure, request_id=error.request_id, execution=error.execution)
 
 
+def not_sent(error: errors.ToolwrightError, request_id: str) -> errors.ToolwrightError:
+    """The error of a call that was never sent, because something that comes before it failed like this."""
+    failure = replace(error.failure, metadata={**error.metadata, "outcome": NOT_STARTED})
+    return error_of(failure, request_id=request_id)
+
+
 def _details(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
     """The google.rpc.Status in the trailers; absent: there is none, or it cannot be read."""
     for key, value in error.trailing_metadata() or ():

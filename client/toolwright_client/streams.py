@@ -1,6 +1,6 @@
 """The events of one execution, as one unbroken stream: it re-attaches when a connection or a slow reader broke it.
 
-It never sends a call again whose side effect may have happened.
+What is not known to the caller yet is asked for again by the call's request id, which the server does once.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Self
 
 from toolwright.v1 import common_pb2, tool_execution_pb2
 from toolwright_client import wire
-from toolwright_client.calls import Caller, harmless
+from toolwright_client.calls import Caller
 from toolwright_client.deadline import Budget
 from toolwright_client.errors import (
     ConnectionLost,
@@ -21,15 +21,17 @@ from toolwright_client.errors import (
     EventsExpired,
     ExecutionNotFound,
     LimitReached,
+    NotConnected,
     SlowConsumer,
     ToolwrightError,
     Unavailable,
 )
 from toolwright_client.events import Event, Finished, Snapshot
 from toolwright_client.lookup import Lookup, outcome_unknown
-from toolwright_client.model import UNKNOWN, Effect, Execution
+from toolwright_client.model import UNKNOWN, Execution, State
 from toolwright_client.result import Result
-from toolwright_client.statuses import after_doubt
+from toolwright_client.retries import Tries
+from toolwright_client.statuses import after_doubt, error_of_execution
 
 
 @dataclass(slots=True)
@@ -72,10 +74,9 @@ class EventStream(AsyncIterator[Event]):
         self._opening = Opening()
         self._missed = 0
         self._greeted = False
-        self._doubt = False
         self._found: Execution | None = None
-        self._delays = caller.policy.delays()
-        self._restarts = caller.policy.delays()
+        self._tries = Tries(caller.policy)
+        self._restarts = Tries(caller.policy)
         self._events = self._unbroken()
 
     def __aiter__(self) -> Self:
@@ -123,7 +124,7 @@ class EventStream(AsyncIterator[Event]):
                             yield event
                 except ToolwrightError as error:
                     if self.finished is None and not await self._resumes(error):
-                        doubt = self.execution_id or self._doubt
+                        doubt = self.execution_id or self._restarts.doubt
                         raise after_doubt(error, self.execution_id) if doubt else error from error.__cause__
         except (asyncio.CancelledError, GeneratorExit):
             if self.finished is None and self._opening.stop_when_closed:
@@ -136,7 +137,7 @@ class EventStream(AsyncIterator[Event]):
         async with aclosing(self._messages()) as messages:
             async for raw in messages:
                 event = wire.event(raw)
-                self._delays = self._caller.policy.delays()
+                self._tries = Tries(self._caller.policy)
                 self.execution_id = raw.execution_id or self.execution_id
                 if isinstance(event, Snapshot):
                     ended = event.execution if event.execution.state.terminal else None
@@ -146,6 +147,8 @@ class EventStream(AsyncIterator[Event]):
                 elif event is not None:
                     self.last_sequence = max(self.last_sequence, event.sequence)
                     if isinstance(event, Finished):
+                        if await self._begins_anew(event.execution):
+                            return
                         self.finished = event.execution
                     yield event
         if self.finished is None and ended is not None:
@@ -177,9 +180,9 @@ class EventStream(AsyncIterator[Event]):
             return await self._starts_again(error)
         match error:
             case Unavailable() | LimitReached():
-                return await self._caller.pause(error, harmless, self._delays, self._budget) or await self._gone(error)
+                return await self._caller.pause(self._tries.delay(error), self._budget) or self._gone(error)
             case SlowConsumer():
-                return await self._caller.breathe(error, self._delays, self._budget)
+                return await self._caller.pause(self._tries.next_delay(error), self._budget)
             case DeadlineExceeded():
                 # A call's own deadline is the server's to tell, with what became of it.
                 return self._budget.unlimited
@@ -193,39 +196,50 @@ class EventStream(AsyncIterator[Event]):
                 return False
 
     async def _starts_again(self, error: ToolwrightError) -> bool:
-        """After a call of which nothing was heard: again when that is safe, or else by looking for its execution."""
-        if await self._caller.pause(error, self._effect, self._restarts, self._budget):
-            self._doubt = self._doubt or error.outcome == UNKNOWN
+        """After a call of which nothing was heard: the same again, which joins it where it runs."""
+        if await self._caller.pause(self._restarts.delay(error), self._budget):
             return True
-        if not isinstance(error, ConnectionLost) or _repeatable(await self._effect()):
+        doubt = self._restarts.doubt or error.outcome == UNKNOWN
+        if isinstance(error, ConnectionLost | NotConnected) and doubt and not self._is_repeatable():
+            raise outcome_unknown(error, "asking for it again failed") from error
+        return False
+
+    async def _begins_anew(self, ended: Execution) -> bool:
+        """Whether the call is made once more, because its server died and doing it again does no harm."""
+        broke_off = ended.state is State.FAILED and ended.error is not None and ended.error.reason == "INTERNAL"
+        if self._opening.call is None or not broke_off:
             return False
-        self.execution_id = (await self._lookup.lost(error, self._budget)).execution_id
+        delay = self._restarts.delay(error_of_execution(ended))
+        if not await self._caller.pause(delay, self._budget):
+            return False
+        self._forget()
         return True
 
-    async def _gone(self, error: ToolwrightError) -> bool:
+    def _gone(self, error: ToolwrightError) -> bool:
         """After the last try to attach again: a side effect is in doubt, whatever this try says of itself."""
-        if self._opening.call is not None and not _repeatable(await self._effect()):
+        if self._opening.call is not None and not self._is_repeatable():
             raise outcome_unknown(error, f"attaching to execution {self.execution_id} again failed") from error
         return False
 
     async def _forgotten(self, error: ToolwrightError) -> bool:
-        """Events are kept for a shorter time than outcomes; and a server that is gone took both with it."""
+        """Events are kept for a shorter time than outcomes; and a server without a record took both with it."""
         with suppress(ExecutionNotFound):
             self._found = await self._lookup.by_id(self.execution_id, self._budget)
             return self._found.state.terminal
         if self._opening.call is None:
             return False
-        if not _repeatable(await self._effect()):
+        if not self._is_repeatable():
+            # Who has forgotten the execution has forgotten its request id, too.
             raise outcome_unknown(error, f"the server no longer knows execution {self.execution_id}") from error
-        if not await self._caller.breathe(error, self._restarts, self._budget):
+        if not await self._caller.pause(self._restarts.next_delay(error), self._budget):
             return False
-        self.execution_id, self.last_sequence, self._greeted = "", 0, False
+        self._forget()
         return True
 
-    async def _effect(self) -> Effect | None:
+    def _forget(self) -> None:
+        """Begin from the first event of another execution."""
+        self.execution_id, self.last_sequence, self._greeted = "", 0, False
+
+    def _is_repeatable(self) -> bool:
         call = self._opening.call
-        return None if call is None else await self._lookup.effect(call.tool, call.tool_version, self._budget)
-
-
-def _repeatable(effect: Effect | None) -> bool:
-    return effect is not None and effect.repeatable
+        return call is not None and self._lookup.is_repeatable(call.tool, call.tool_version)

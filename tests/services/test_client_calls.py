@@ -49,7 +49,6 @@ async def test_a_value_comes_back_decoded_and_a_request_id_is_always_sent() -> N
     assert call.request_id != second.request_id
     assert again.execution.request_id == second.request_id
     assert not call.detach_on_disconnect
-    assert not script.of("GetTool")
 
 
 def failed(request: Any) -> tool_execution_pb2.ExecuteResponse:

@@ -46,7 +46,7 @@ from .client_server import (
 )
 
 Events = AsyncIterator[common_pb2.ExecutionEvent]
-QUICK = RetryPolicy(initial_backoff_seconds=0.01, lookup_seconds=2)
+QUICK = RetryPolicy(initial_backoff_seconds=0.01, lost_seconds=2)
 
 
 def plays(
@@ -172,18 +172,30 @@ async def test_events_that_are_no_longer_kept_are_counted_and_not_hidden() -> No
 
 
 @pytest.mark.asyncio
-async def test_a_lost_start_of_a_side_effect_is_found_by_its_request_id_and_followed() -> None:
-    async def running(request: Any, context: Context) -> Any:
-        return tool_execution_pb2.GetExecutionResponse(execution=execution("e-5", common_pb2.STATE_RUNNING))
-
+async def test_a_lost_start_is_begun_again_under_its_request_id() -> None:
     script = Scripted(effects={"t": common_pb2.EFFECT_SIDE_EFFECT})
     script.stream.append(plays(code=grpc.StatusCode.UNAVAILABLE))
-    script.get.append(running)
-    script.wait.append(plays(snapshot(1, "e-5"), finished(2, execution("e-5"))))
+    script.stream.append(plays(snapshot(1, "e-5"), finished(2, execution("e-5"))))
     async with serving(script) as target, AsyncClient(target, retries=QUICK) as client:
         result = await client.stream("t").result()
+    first, second = (each.request.call for each in script.of("ExecuteStream"))
     assert result.execution_id == "e-5"
-    assert len(script.of("ExecuteStream")) == 1
+    assert first == second
+    assert first.request_id
+
+
+@pytest.mark.asyncio
+async def test_a_stream_whose_server_died_begins_anew_where_that_does_no_harm() -> None:
+    error = common_pb2.ExecutionError(code=13, reason="INTERNAL", message="the server ended", retryable=True)
+    died = execution("e-1", common_pb2.STATE_FAILED, error=error)
+    script = Scripted(effects={"t": common_pb2.EFFECT_READ_ONLY})
+    script.stream.append(plays(snapshot(), progress(1), code=grpc.StatusCode.UNAVAILABLE))
+    script.wait.append(plays(snapshot(1), finished(2, died)))
+    script.stream.append(plays(snapshot(0, "e-2"), event(1, "e-2", finished=execution("e-2"))))
+    async with serving(script) as target, AsyncClient(target, retries=QUICK) as client:
+        got = [each async for each in client.stream("t")]
+    assert [each.execution_id for each in got] == ["e-1", "e-1", "e-2", "e-2"]
+    assert len({each.request.call.request_id for each in script.of("ExecuteStream")}) == 1
 
 
 @pytest.mark.asyncio
@@ -210,7 +222,8 @@ async def test_a_stream_that_breaks_all_the_time_is_given_up() -> None:
     script = Scripted(effects={"t": common_pb2.EFFECT_READ_ONLY})
     script.stream.append(plays(snapshot(), progress(1), code=grpc.StatusCode.UNAVAILABLE))
     script.wait.extend([plays(code=grpc.StatusCode.UNAVAILABLE)] * 9)
-    async with serving(script) as target, AsyncClient(target, retries=QUICK) as client:
+    policy = RetryPolicy(initial_backoff_seconds=0.01, lost_seconds=0)
+    async with serving(script) as target, AsyncClient(target, retries=policy) as client:
         with pytest.raises(ConnectionLost):
             await client.stream("t").result()
     assert len(script.of("WaitExecution")) == 4

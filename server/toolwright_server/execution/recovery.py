@@ -100,5 +100,7 @@ def _failure(execution: Execution) -> Failure:
         user_message="The service broke down while it worked on this.",
         suggested_action="Make the call again.",
         retryable=True,
+        # A delay, so that the status of whoever joined the call says so, too.
+        retry_delay=0.0,
         metadata=metadata,
     )

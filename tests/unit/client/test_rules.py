@@ -13,35 +13,46 @@ from hypothesis import strategies as st
 from opentelemetry import context as otel
 
 from toolwright.v1 import common_pb2
-from toolwright_client import AsyncClient, Client, Effect, Failure, RetryPolicy, State, Stopped, ToolwrightError, wire
+from toolwright_client import AsyncClient, Client, Failure, RetryPolicy, State, Stopped, ToolwrightError, wire
 from toolwright_client.blocking import BlockingHandle
 from toolwright_client.deadline import LONGEST_SECONDS, Budget
 from toolwright_client.handles import ExecutionHandle
 from toolwright_client.options import encoded, tool_call
-from toolwright_client.retries import may_repeat
+from toolwright_client.retries import Tries, may_repeat
 
 CODES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
 OUTCOMES = ["", "not_started", "none", "unknown", "surprise"]
 
 
 @pytest.mark.parametrize(("code", "outcome", "retryable"), list(itertools.product(CODES, OUTCOMES, [True, False])))
-def test_a_side_effect_is_repeated_only_when_it_is_proven_that_nothing_started(
+def test_a_call_is_repeated_when_nobody_answered_or_the_server_says_that_it_may_help(
     code: grpc.StatusCode, outcome: str, retryable: bool
 ) -> None:
     metadata = {"outcome": outcome} if outcome else {}
-    refused = code is grpc.StatusCode.RESOURCE_EXHAUSTED and retryable and outcome in {"", "not_started"}
-    unavailable = code is grpc.StatusCode.UNAVAILABLE
-    for reason, effect in itertools.product(["", "ANY"], [None, Effect.SIDE_EFFECT]):
+    told = code in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL} and retryable
+    for reason in ("", "ANY"):
         failure = Failure(code=code, reason=reason, message="m", metadata=metadata, retryable=retryable)
-        proven = (unavailable and outcome == "not_started") or (refused and reason != "")
-        assert may_repeat(ToolwrightError(failure), effect) is proven
+        helps = code is grpc.StatusCode.UNAVAILABLE or (told and reason != "")
+        assert may_repeat(ToolwrightError(failure)) is helps
 
 
-@pytest.mark.parametrize("effect", [Effect.READ_ONLY, Effect.IDEMPOTENT])
-def test_a_lost_call_of_a_repeatable_tool_may_be_repeated_and_no_other(effect: Effect) -> None:
-    for code in CODES:
-        error = ToolwrightError(Failure(code=code, message="m", metadata={"outcome": "unknown"}, retryable=True))
-        assert may_repeat(error, effect) is (code is grpc.StatusCode.UNAVAILABLE)
+def failed(outcome: str) -> ToolwrightError:
+    return ToolwrightError(Failure(code=grpc.StatusCode.UNAVAILABLE, message="m", metadata={"outcome": outcome}))
+
+
+def test_only_a_call_that_may_have_run_is_asked_for_beyond_the_attempts() -> None:
+    policy = RetryPolicy(max_attempts=3, initial_backoff_seconds=0.01, lost_seconds=2)
+    sure, lost = Tries(policy), Tries(policy)
+    assert [sure.delay(failed("not_started")) is not None for _ in range(3)] == [True, True, False]
+    assert lost.delay(failed("unknown")) is not None
+    further = [lost.delay(failed("not_started")) for _ in range(6)]
+    assert [each for each in further if each == 0.5] == [0.5] * 4
+    assert further[-1] is None
+    assert (sure.doubt, lost.doubt) == (False, True)
+
+
+def test_one_attempt_is_one_attempt_also_for_a_lost_call() -> None:
+    assert Tries(RetryPolicy(max_attempts=1)).delay(failed("unknown")) is None
 
 
 def test_delays_double_up_to_the_maximum_and_end_with_the_attempts() -> None:
