@@ -87,6 +87,25 @@ async def test_an_outcome_comes_back_as_it_was(spill: OutcomeSpill) -> None:
     assert (spill.waiting, spill.used_bytes) == (0, 0)
 
 
+async def test_what_could_not_be_written_down_is_given_all_the_same_while_the_server_lives(
+    spill: OutcomeSpill,
+) -> None:
+    assert spill.keep(outcome(settled("0190-a")))
+    large = settled("0190-c", result=b"x" * SIZE)
+    assert not spill.keep(outcome(large))
+    assert not spill.remember(outcome(large))
+    assert spill.remember(outcome(settled("0190-b")))
+    assert spill.waiting == 2
+    given = Given(takes=1)
+    with pytest.raises(ToolwrightError):
+        await spill.drain(given.restore, given.kept.append)
+    assert spill.waiting == 1
+    given.takes = 9
+    await spill.drain(given.restore, given.kept.append)
+    assert given.kept == ["0190-a", "0190-b"]
+    assert spill.waiting == 0
+
+
 async def test_the_next_server_in_the_folder_gives_what_a_dead_one_kept(spill: OutcomeSpill, tmp_path: Path) -> None:
     spill.keep(outcome(settled("0190-a")))
     # While the first one lives the second has a file of its own.

@@ -260,14 +260,22 @@ def locked(database: Database) -> Generator[None]:
 
 @dataclass
 class Notebook:
-    """A Spill with room for so many."""
+    """A Spill with room for so many, and memory for so many more."""
 
     room: int
+    memory: int = 0
     kept: list[Change] = field(default_factory=list[Change])
+    remembered: list[Change] = field(default_factory=list[Change])
 
     def keep(self, change: Change) -> bool:
         if len(self.kept) < self.room:
             self.kept.append(change)
+            return True
+        return False
+
+    def remember(self, change: Change) -> bool:
+        if len(self.remembered) < self.memory:
+            self.remembered.append(change)
             return True
         return False
 
@@ -310,6 +318,22 @@ async def test_an_outcome_that_cannot_be_recorded_is_spilled_and_answered_from_m
         lost = await store.get(OWNER, "b")
         assert lost is not None
         assert lost.state is State.QUEUED
+
+
+async def test_an_outcome_that_cannot_even_be_spilled_is_answered_from_memory_to_whoever_asks_later(
+    file: Database,
+) -> None:
+    async with writing(file) as writer:
+        spill = Notebook(0, memory=1)
+        store = SqlExecutionStore(file, writer, spill=spill)
+        first = row("a", request_id="r", create_time=9e9)
+        await store.add(first)
+        with locked(file), pytest.raises(RecordFailed):
+            await store.settle(ended(first))
+        assert [change.execution for change in spill.remembered] == [first]
+        assert await store.get(OWNER, "a") is first
+        # Neither is it done again, nor does anybody wait for an end that has come.
+        assert await store.add(row("b", request_id="r", create_time=9e9)) is first
 
 
 async def test_an_outcome_is_spilled_also_when_its_caller_has_gone(file: Database) -> None:

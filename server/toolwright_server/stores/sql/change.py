@@ -97,6 +97,12 @@ class Spill(Protocol):
         """Write a change down, durably; False when there is no room. Blocks for one write to disk."""
         ...
 
+    def remember(self, change: Change) -> bool:
+        """Hold a change that could not be written down in memory: the database is given it all the same if this
+        process lives until then. False when there is too much of it.
+        """
+        ...
+
 
 class NoLinker:
     """For a server without an audit trail: entries are an error, not lost in silence."""

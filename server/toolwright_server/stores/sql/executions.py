@@ -248,6 +248,10 @@ class SqlExecutionStore:
         assert execution is not None
         if isinstance(error, Unavailable) and self._spilled(change):
             return True
+        if isinstance(error, Unavailable) and self._spill is not None and self._spill.remember(change):
+            # Whoever waits is told that it is not recorded; whoever asks this server later is told the outcome.
+            self._live[execution.execution_id] = execution
+            return False
         self._live.pop(execution.execution_id, None)
         if error is not None:
             _logger.error("the outcome of %s (%s) is lost: %s", execution.execution_id, execution.state.name, error)

@@ -5,6 +5,7 @@ Only outcomes: before a tool is started nothing needs to be written down, since 
 
 import logging
 import struct
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
@@ -31,7 +32,9 @@ Restore = Callable[[Execution, Sequence[Entry], bool], Awaitable[State | None]]
 
 
 class OutcomeSpill:
-    """See the module. `waiting` outcomes are not in the database yet; `refused` could not be written down either."""
+    """See the module. `waiting` outcomes are not in the database yet; `refused` could not be written down either, and
+    are given to the database only if this process lives until it takes them.
+    """
 
     def __init__(self, files: Sequence[SpillFile]) -> None:
         # The first one is written to; the others were left behind by servers that are dead. Of each, how far it was
@@ -40,6 +43,9 @@ class OutcomeSpill:
         self._given_to = {file: file.begin for file in files}
         self.waiting = sum(1 for file in files for _ in file.after(file.begin))
         self.refused = 0
+        # In memory, as much as a file would hold.
+        self._remembered: deque[bytes] = deque()
+        self._room = self._own.size
 
     @classmethod
     def open(cls, data_dir: Path, size_bytes: int) -> Self:
@@ -86,6 +92,16 @@ class OutcomeSpill:
         self.waiting += 1
         return True
 
+    def remember(self, change: Change) -> bool:
+        """Hold an outcome that could not be written down; False when there is too much of it."""
+        payload = _encoded(change)
+        if len(payload) > self._room:
+            return False
+        self._room -= len(payload)
+        self._remembered.append(payload)
+        self.waiting += 1
+        return True
+
     async def drain(self, restore: Restore, kept: Callable[[str], None]) -> None:
         """Give everything to the database, in its order; as cheap as a look when there is nothing.
 
@@ -101,7 +117,11 @@ class OutcomeSpill:
                 self._given_to[file] = end
                 self.waiting -= 1
             self._clear(file)
-        _logger.info("all outcomes that were written down beside the database are in it now")
+        while self._remembered:
+            kept(await self._give(self._remembered[0], restore))
+            self._room += len(self._remembered.popleft())
+            self.waiting -= 1
+        _logger.info("all outcomes that were kept beside the database are in it now")
 
     def close(self) -> None:
         """Give the files back; what is in them is read by the next server that starts here."""

@@ -60,6 +60,11 @@ class SpillFile:
             raise
 
     @property
+    def size(self) -> int:
+        """How long the file is."""
+        return self._size
+
+    @property
     def used_bytes(self) -> int:
         """What the records take."""
         return self.end - _BEGIN
