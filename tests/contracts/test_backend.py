@@ -208,6 +208,8 @@ async def test_a_lack_of_memory_leaves_the_outcome_open(subject: Subject) -> Non
         ("surrogate", "at names[1] is text that is not valid Unicode"),
         ("object", "at handle is of type object"),
         ("circle", "is nested deeper"),
+        ("endless", "is of type count"),
+        ("endless part", "at odd is an integer beyond 64 bits"),
     ],
 )
 async def test_an_answer_that_json_cannot_hold_is_refused_by_place_and_not_by_value(
@@ -234,6 +236,13 @@ async def test_an_answer_that_its_schema_forbids_is_refused_by_place_and_not_by_
     assert error.failure.message.endswith("breaks its output schema at numbers[1]")
     assert (await subject.failure("rate", {})).failure.reason is Reason.OUTPUT_INVALID  # type: ignore[attr-defined]
     assert len(caplog.records) == 2
+
+
+async def test_an_iterator_is_no_answer_even_where_a_list_was_promised(subject: Subject) -> None:
+    error = await subject.failure("endless", {})
+    assert isinstance(error, ToolFailed)
+    assert error.failure.reason is Reason.OUTPUT_INVALID
+    assert error.failure.message.endswith("is of type count, which has no JSON form")
 
 
 async def test_an_answer_beyond_its_limit_is_refused(subject: Subject) -> None:

@@ -15,7 +15,7 @@ import pydantic
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from toolwright_server.backends.reports import clean
-from toolwright_server.backends.unfit import unfit
+from toolwright_server.backends.unfit import holds_iterator, unfit
 from toolwright_server.catalog.context import ToolCallError, ToolError
 from toolwright_server.catalog.functions import FunctionTarget
 from toolwright_server.catalog.model import Tool
@@ -29,6 +29,8 @@ _TYPE_NAME_LIMIT = 100
 # Longer ones say no more, and some cannot be sent.
 _DELAY_LIMIT_SECONDS = 86_400
 _TRACEBACK_LIMIT = 16_384
+# What holds nothing else.
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 # Texts of these two come from exceptions that the tool's own checks raised.
 _OWN_CHECKS = ("value_error", "assertion_error")
 
@@ -70,6 +72,8 @@ def answer(tool: Tool, value: Any, limit: int) -> bytes:
     """The value as JSON text of at most `limit` bytes. Raises BadAnswer."""
     result = target_of(tool).signature.result
     if result is not None:
+        if type(value) not in _PLAIN and holds_iterator(value):
+            raise _no_json(tool, value, "an iterator")
         try:
             value = result.dump_python(value, mode="json", by_alias=True, warnings=False)
         except (PydanticSerializationError, ValueError, RecursionError) as error:
@@ -88,6 +92,9 @@ def _encoded(tool: Tool, value: Any) -> bytes:
     try:
         text = orjson.dumps(value)
     except TypeError:
+        # Pydantic would read an iterator to its end, and it may have none.
+        if holds_iterator(value):
+            raise _no_json(tool, value, "an iterator") from None
         try:
             value = to_jsonable_python(value, by_alias=True)
             text = orjson.dumps(value)

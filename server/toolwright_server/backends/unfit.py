@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -18,6 +19,56 @@ def unfit(value: Any) -> tuple[str, str] | None:
     Walks the whole value in Python: only for values that were refused already.
     """
     return _search(value, "", 0)
+
+
+def holds_iterator(value: Any) -> bool:
+    """Whether something in the value can only be read by using it up: it may have no end, or wait for something.
+
+    Looked at from C as far as it goes, so that it costs little; nothing is consumed.
+    """
+    try:
+        orjson.dumps(value, default=_opened, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        # An iterator, or anything else that JSON does not have.
+        return _has_iterator(value)
+    return False
+
+
+def _opened(value: Any) -> Any:
+    """What is inside of a value that orjson does not know."""
+    if isinstance(value, BaseModel):
+        return {**value.__dict__, **(value.model_extra or {})}
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[Any, Any]", value))
+    if isinstance(value, tuple | set | frozenset | deque):
+        return list(cast("list[Any]", value))
+    if isinstance(value, Iterator):
+        raise TypeError
+    return None
+
+
+def _has_iterator(value: Any) -> bool:
+    waiting, seen = [value], set[int]()
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, Iterator):
+            return True
+        if id(part) not in seen:
+            seen.add(id(part))
+            waiting += _inside(part)
+    return False
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, BaseModel):
+        return [*value.__dict__.values(), *(value.model_extra or {}).values()]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [getattr(value, field.name, None) for field in dataclasses.fields(value)]
+    if isinstance(value, Mapping):
+        return list(cast("Mapping[Any, Any]", value).values())
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return list(cast("list[Any]", value))
+    return []
 
 
 def _search(value: Any, path: str, depth: int) -> tuple[str, str] | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import math
 import os
 import resource
@@ -152,6 +153,8 @@ def answer(kind: str) -> Any:
         "surrogate": {"names": ["fine", f"{SECRET}\udc80"]},
         "object": {"handle": object()},
         "circle": circle,
+        "endless": itertools.count(),
+        "endless part": {"odd": 2**70, "rows": [{"numbers": itertools.repeat(SECRET)}]},
         "none": None,
         "keys": {1: "one", "set": {"a"}},
     }[kind]
@@ -160,6 +163,11 @@ def answer(kind: str) -> Any:
 @everywhere
 def promised() -> dict[str, list[int]]:
     return cast("dict[str, list[int]]", {"numbers": [1, SECRET]})
+
+
+@everywhere
+def endless() -> list[int]:
+    return cast("list[int]", itertools.count())
 
 
 @everywhere
