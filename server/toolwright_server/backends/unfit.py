@@ -37,7 +37,8 @@ def holds_iterator(value: Any) -> bool:
 def _opened(value: Any) -> Any:
     """What is inside of a value that orjson does not know."""
     if isinstance(value, BaseModel):
-        return {**value.__dict__, **(value.model_extra or {})}
+        extra = value.__pydantic_extra__
+        return {**value.__dict__, **extra} if extra else value.__dict__
     if isinstance(value, Mapping):
         return dict(cast("Mapping[Any, Any]", value))
     if isinstance(value, tuple | set | frozenset | deque):
