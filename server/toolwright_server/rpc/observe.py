@@ -56,8 +56,8 @@ class Observed:
         self._metrics.call_finished()
         self._metrics.rpc_call(call.method, call.code, seconds)
         self._tracing.end_server_call(call.trace, call.code, call.reason or None)
-        # What became of an execution is said in its own entries.
-        if call.reason and not call.execution_id and self._refused is not None:
+        # What became of an execution is said in its own entries; of nobody there is nothing to say.
+        if call.reason and not call.execution_id and call.caller.principal and self._refused is not None:
             self._refused(call.caller, call.reason, call.method, call.tool)
         self._call_log.call(
             method=call.method,

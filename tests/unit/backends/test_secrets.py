@@ -67,7 +67,11 @@ def test_what_a_tool_says_in_words_of_its_own_needs_no_more() -> None:
     assert for_operators(declared(guarded), ToolError("no")) == ""
 
 
-@pytest.mark.parametrize("value", [[SECRET, SECRET], [{SECRET}], [object(), SECRET], {"x": SECRET}], ids=["list", "set", "object", "mapping"])
+@pytest.mark.parametrize(
+    "value",
+    [[SECRET, SECRET], [{SECRET}], [object(), SECRET], {"x": SECRET}],
+    ids=["list", "set", "object", "mapping"],
+)
 def test_an_answer_that_cannot_be_is_not_quoted_when_it_may_hold_secrets(value: Any) -> None:
     with pytest.raises(BadAnswer) as caught:
         answer(declared(answering), value, 1_000)
