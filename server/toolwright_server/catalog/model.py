@@ -74,9 +74,7 @@ class Tool:
         """What the record keeps of a call's canonical arguments: without secrets; None for a tool that keeps none."""
         if not self.keep_arguments:
             return None
-        # A copy of its own size, as in redaction.py.
-        redacted = self.input_schema.redacted(canonical)
-        return bytes(memoryview(canonical)) if redacted is canonical else redacted
+        return self.input_schema.redacted(canonical)
 
     def kept_result(self, result: bytes | None) -> bytes | None:
         """What the record keeps of a result's JSON text: without secrets; None for a tool that keeps none."""

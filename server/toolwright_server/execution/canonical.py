@@ -68,7 +68,8 @@ def _encoded(arguments: Any, field: str, limit: int) -> tuple[dict[str, Any], by
         raise invalid(field, f"cannot be written as JSON: {error}") from None
     if len(canonical) > limit:
         raise too_large(len(canonical), limit)
-    return cast("dict[str, Any]", arguments), canonical
+    # A copy of its own size: orjson hands out its whole buffer, 4 KB for the shortest text, and this is kept.
+    return cast("dict[str, Any]", arguments), bytes(memoryview(canonical))
 
 
 def too_large(size: int, limit: int, how: str = "") -> ToolwrightError:

@@ -7,11 +7,24 @@ import pytest
 
 from toolwright_server.stores.memory.executions import ROW_BYTES
 
+from .corridor import invocation
 from .house import House
 
 pytestmark = pytest.mark.asyncio
 
 CALLS = 300
+
+
+async def test_a_call_that_waits_holds_its_arguments_and_no_more() -> None:
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        waiting = [invocation("tests.echo", {"text": str(number)}) for number in range(CALLS)]
+        held = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert len(waiting) == CALLS
+    assert held <= CALLS * 1_024
 
 
 async def test_an_ended_execution_holds_no_more_than_it_counts_for(house: House) -> None:
