@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Failure, Reason
 from toolwright_server.execution.model import State
 from toolwright_server.identity import Caller
@@ -79,6 +80,22 @@ async def test_what_failed_before_it_was_started_gives_the_request_id_back(make_
     execution.end_time = 1_002.0
     await kept.store.settle(execution)
     assert await kept.store.add(row("b", request_id="r")) is None
+
+
+@pytest.mark.parametrize(
+    ("effect", "given_back"), [(Effect.READ_ONLY, True), (Effect.IDEMPOTENT, True), (Effect.SIDE_EFFECT, False)]
+)
+async def test_what_was_cancelled_gives_the_request_id_back_where_repeating_does_no_harm(
+    make_store: MakeStore, effect: Effect, given_back: bool
+) -> None:
+    kept = make_store()
+    (execution,) = await added(kept, "a", request_id="r", effect=effect)
+    execution.move(State.RUNNING)
+    execution.move(State.CANCELLED)
+    execution.failure = Failure(Reason.CANCELLED, "the caller left", metadata={"outcome": "unknown"})
+    execution.end_time = 1_002.0
+    await kept.store.settle(execution)
+    assert (await kept.store.add(row("b", request_id="r")) is None) is given_back
 
 
 async def test_an_unknown_outcome_holds_the_request_id(make_store: MakeStore) -> None:

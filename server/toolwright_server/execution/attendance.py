@@ -22,8 +22,18 @@ async def outlast(flight: Flight | Distant, invocation: Invocation) -> Execution
         left(flight, invocation)
         raise
     if not finished:
-        raise goes_on(flight)
+        await part(flight, invocation)
     return flight.execution
+
+
+async def part(flight: Flight | Distant, invocation: Invocation) -> None:
+    """The caller's time is up. Returns when the execution has ended because nobody else waited for it.
+
+    Raises CLIENT_DEADLINE when it goes on without the caller.
+    """
+    if not left(flight, invocation):
+        raise goes_on(flight)
+    await flight.ended(None)
 
 
 def latest(flight: Flight | Distant, invocation: Invocation) -> float | None:
@@ -34,12 +44,13 @@ def latest(flight: Flight | Distant, invocation: Invocation) -> float | None:
     return invocation.received + invocation.client_budget
 
 
-def left(flight: Flight | Distant, invocation: Invocation) -> None:
-    """The caller cancelled, disconnected or ran out of time."""
+def left(flight: Flight | Distant, invocation: Invocation) -> bool:
+    """The caller cancelled, disconnected or ran out of time; whether that stops the execution."""
     if isinstance(flight, Distant) or not flight.leave():
-        return
+        return False
     late = invocation.client_budget is not None and time.monotonic() >= invocation.received + invocation.client_budget
     flight.stop(Stop.CLIENT_DEADLINE if late else Stop.CLIENT_LEFT)
+    return True
 
 
 def goes_on(flight: Flight | Distant) -> ToolwrightError:

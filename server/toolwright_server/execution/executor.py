@@ -7,6 +7,7 @@ Knows neither gRPC nor where tools run or records are kept.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
@@ -101,7 +102,7 @@ class Executor:
         if tool.effect is Effect.SIDE_EFFECT or invocation.request_id:
             holder = await in_time(self._store.add(execution), deadline, tool, self._options.storage_timeout)
             if holder is not None:
-                return self._once(invocation, execution, holder)
+                return await self._once(invocation, tool, deadline, execution, holder)
         else:
             await self._store.add(execution, awaited=False)
         flight = Flight(
@@ -118,13 +119,20 @@ class Executor:
         self._walk(flight, self._attempted(flight))
         return flight
 
-    def _once(self, invocation: Invocation, asked: Execution, holder: Execution) -> Flight | Distant:
+    async def _once(
+        self, invocation: Invocation, tool: Tool, deadline: Deadline, asked: Execution, holder: Execution
+    ) -> Flight | Distant:
         """The request id belongs to an earlier call: its answer again, or joining it while it runs."""
-        if repeated(holder, asked) is Repeated.JOIN and holder.execution_id in self._flights:
-            flight = self._flights[holder.execution_id]
-            flight.join(invocation)
-            return flight
-        return Distant(holder, self._joining)
+        flight = self._flights.get(holder.execution_id)
+        found = repeated(holder, asked, is_settled=flight is None)
+        if flight is None or found is Repeated.REPLAY:
+            return Distant(holder, self._joining)
+        if flight.given_up:
+            # Its caller lost the connection and is back: it ends, and gives the request id back.
+            await in_time(flight.ended(None), deadline, tool, math.inf)
+            return await self._intended(invocation, tool, deadline)
+        flight.join(invocation)
+        return flight
 
     async def _attempted(self, flight: Flight) -> None:
         """The backend runs the tool until it answers, or until it must stop."""

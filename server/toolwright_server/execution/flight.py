@@ -147,6 +147,11 @@ class Flight:
         self._attending -= 1
         return self._attending <= 0 and not self._detached
 
+    @property
+    def given_up(self) -> bool:
+        """Whether it is about to end only because nobody waited for it, so that it may be done again."""
+        return self.stop_reason is Stop.CLIENT_LEFT and self.tool.effect is not Effect.SIDE_EFFECT
+
     def stop(self, reason: Stop) -> None:
         """Tell the execution to stop. The first reason counts; after the tool's answer nothing happens."""
         if self.stop_reason is None and not self.answered:

@@ -18,13 +18,16 @@ class Repeated(Enum):
     JOIN = auto()
 
 
-def repeated(holder: Execution, asked: Execution) -> Repeated:
+def repeated(holder: Execution, asked: Execution, *, is_settled: bool = True) -> Repeated:
     """What the call `asked` comes to when `holder` has its request id already.
 
-    Raises REQUEST_ID_REUSED for another payload, and OUTCOME_UNKNOWN when nobody knows what became of the first.
+    Not `is_settled`: the outcome, if there is one, is not in the record yet, and nobody may hear of it. Raises
+    REQUEST_ID_REUSED for another payload, and OUTCOME_UNKNOWN when nobody knows what became of the first.
     """
     if holder.digest != asked.digest:
         raise _reused(holder, asked)
+    if not is_settled:
+        return Repeated.JOIN
     if holder.state is State.OUTCOME_UNKNOWN:
         raise outcome_unknown(holder)
     return Repeated.REPLAY if holder.ended else Repeated.JOIN

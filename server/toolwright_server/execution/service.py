@@ -159,7 +159,7 @@ class ToolExecutionService:
         batches = follow(flight.events, 0, silence, until, attached=True)
         await _write_events(flight.execution, batches, pb.ExecuteStreamResponse, write)
         if not flight.finished:
-            raise attendance.goes_on(flight)
+            await attendance.part(flight, invocation)
         message = wire.finished(flight.execution, flight.answer, invocation.as_json)
         await write(pb.ExecuteStreamResponse(event=message))
 

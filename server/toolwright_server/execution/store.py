@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Reason, ToolwrightError
 from toolwright_server.execution.model import Execution, State, Stopped
 from toolwright_server.execution.query import ExecutionQuery
@@ -59,9 +60,13 @@ class ExecutionStore(Protocol):
 
 
 def gives_back(execution: Execution) -> bool:
-    """Whether its end gives its request id back: nothing was started, so that trying again is right."""
+    """Whether its end gives its request id back: nothing was started, so that trying again is right; or it was
+    cancelled and doing it again does no harm, so that a caller whose connection was lost gets its answer after all.
+    """
     if not execution.request_id:
         return False
+    if execution.state is State.CANCELLED and execution.effect is not Effect.SIDE_EFFECT:
+        return True
     failure = execution.failure
     return execution.state is State.REJECTED or (
         failure is not None and failure.metadata.get("outcome") == "not_started"
