@@ -41,11 +41,12 @@ class ToolCatalogService:
     async def ListTools(self, request: pb.ListToolsRequest, call: RpcCall) -> pb.ListToolsResponse:
         size = lists.page_size(request.page_size, PAGE_DEFAULT)
         condition = filters.parse(request.filter, FILTER_FIELDS)
-        start = lists.page_start(request.page_token, request.filter)
+        asked = (call.method, request.filter)
+        start = lists.page_start(request.page_token, *asked)
         visible = call.caller.may_call
         behind = (tool for tool in self._catalog.newest() if tool.name > start and visible(tool.name))
         found = [tool for tool in behind if matches(condition, partial(_value, tool))]
-        more = lists.page_token(found[size - 1].name, request.filter) if len(found) > size else ""
+        more = lists.page_token(found[size - 1].name, *asked) if len(found) > size else ""
         return pb.ListToolsResponse(tools=[self._message(tool) for tool in found[:size]], next_page_token=more)
 
     async def GetTool(self, request: pb.GetToolRequest, call: RpcCall) -> pb.GetToolResponse:

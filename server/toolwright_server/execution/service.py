@@ -90,10 +90,11 @@ class ToolExecutionService:
     async def ListExecutions(self, request: pb.ListExecutionsRequest, call: RpcCall) -> pb.ListExecutionsResponse:
         size = lists.page_size(request.page_size, PAGE_DEFAULT)
         condition = filters.parse(request.filter, FILTER_FIELDS)
-        before = lists.page_start(request.page_token, request.filter)
+        asked = (call.method, request.filter)
+        before = lists.page_start(request.page_token, *asked)
         query = ExecutionQuery(size + 1, before, condition)
         rows = await self._store.list(call.caller, query)
-        more = lists.page_token(rows[size - 1].execution_id, request.filter) if len(rows) > size else ""
+        more = lists.page_token(rows[size - 1].execution_id, *asked) if len(rows) > size else ""
         executions = [wire.execution(row, with_result=False) for row in rows[:size]]
         return pb.ListExecutionsResponse(executions=executions, next_page_token=more)
 

@@ -22,9 +22,10 @@ class KeyService:
 
     async def ListApiKeys(self, request: pb.ListApiKeysRequest, call: RpcCall) -> pb.ListApiKeysResponse:
         size = lists.page_size(request.page_size, PAGE_DEFAULT)
-        after = lists.page_start(request.page_token, request.tenant_id)
+        asked = (call.method, request.tenant_id)
+        after = lists.page_start(request.page_token, *asked)
         found = await self._registry.list(request.tenant_id, after, size + 1, call.caller)
-        more = lists.page_token(found[size - 1].key_id, request.tenant_id) if len(found) > size else ""
+        more = lists.page_token(found[size - 1].key_id, *asked) if len(found) > size else ""
         return pb.ListApiKeysResponse(api_keys=[wire.api_key(key) for key in found[:size]], next_page_token=more)
 
     async def RevokeApiKey(self, request: pb.RevokeApiKeyRequest, call: RpcCall) -> pb.RevokeApiKeyResponse:

@@ -1,4 +1,4 @@
-"""What every List rpc shares: page sizes, and opaque page tokens bound to their filter."""
+"""What every List rpc shares: page sizes, and opaque page tokens bound to what was asked."""
 
 import base64
 import binascii
@@ -16,12 +16,12 @@ def page_size(asked: int, default: int) -> int:
     return asked or default
 
 
-def page_token(last: str, filter_text: str) -> str:
-    """A token that continues behind the entry `last`."""
-    return base64.urlsafe_b64encode(_seal(filter_text) + last.encode()).decode()
+def page_token(last: str, *asked: str) -> str:
+    """A token that continues behind the entry `last`; `asked` are the rpc and what it was asked for."""
+    return base64.urlsafe_b64encode(_seal(asked) + last.encode()).decode()
 
 
-def page_start(token: str, filter_text: str) -> str:
+def page_start(token: str, *asked: str) -> str:
     """The entry behind which the page begins; empty for the first page. Raises INVALID_ARGUMENTS."""
     if not token:
         return ""
@@ -30,10 +30,12 @@ def page_start(token: str, filter_text: str) -> str:
         seal, last = raw[:8], raw[8:].decode()
     except (binascii.Error, ValueError):
         raise invalid("page_token", "is not one that this server gave out") from None
-    if seal != _seal(filter_text):
-        raise invalid("page_token", "belongs to another filter; repeat the filter of the first page")
+    if seal != _seal(asked):
+        raise invalid("page_token", "belongs to another list or filter; repeat the request of the first page")
     return last
 
 
-def _seal(filter_text: str) -> bytes:
-    return hashlib.sha256(filter_text.encode()).digest()[:8]
+def _seal(asked: tuple[str, ...]) -> bytes:
+    # Their lengths tell where one ends and the next begins.
+    text = "".join(f"{len(each)}:{each}" for each in asked)
+    return hashlib.sha256(text.encode()).digest()[:8]

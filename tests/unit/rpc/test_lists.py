@@ -21,8 +21,17 @@ def test_no_token_is_the_first_page() -> None:
 def test_a_page_token_belongs_to_its_filter(last: str, filter_text: str, other: str) -> None:
     if filter_text == other:
         return
-    with pytest.raises(ToolwrightError, match="belongs to another filter"):
+    with pytest.raises(ToolwrightError, match="belongs to another list or filter"):
         lists.page_start(lists.page_token(last, filter_text), other)
+
+
+@given(st.text(), st.lists(st.text(max_size=5), max_size=3), st.lists(st.text(max_size=5), max_size=3))
+def test_a_page_token_belongs_to_its_list(last: str, asked: list[str], other: list[str]) -> None:
+    token = lists.page_token(last, *asked)
+    assert lists.page_start(token, *asked) == last
+    if asked != other:
+        with pytest.raises(ToolwrightError, match="belongs to another list"):
+            lists.page_start(token, *other)
 
 
 @given(st.text(min_size=1) | st.binary(min_size=1).map(lambda raw: base64.urlsafe_b64encode(raw).decode()))

@@ -28,16 +28,16 @@ class AuditService:
     async def ListAuditRecords(self, request: pb.ListAuditRecordsRequest, call: RpcCall) -> pb.ListAuditRecordsResponse:
         size = lists.page_size(request.page_size, PAGE_DEFAULT)
         tenant = _tenant(call.caller, request.tenant_id)
-        asked = f"{tenant}\n{request.filter}"
+        asked = (call.method, tenant, request.filter)
         query = AuditQuery(
             tenant=tenant,
             limit=size + 1,
             users=_users(call.caller),
             condition=filters.parse(request.filter, _FIELDS, labels=False),
-            before=wire.read_place(lists.page_start(request.page_token, asked)),
+            before=wire.read_place(lists.page_start(request.page_token, *asked)),
         )
         rows = await self._trail.store.list(query)
-        more = lists.page_token(wire.place(rows[size - 1]), asked) if len(rows) > size else ""
+        more = lists.page_token(wire.place(rows[size - 1]), *asked) if len(rows) > size else ""
         return pb.ListAuditRecordsResponse(records=[wire.record(row) for row in rows[:size]], next_page_token=more)
 
     async def ExportAuditRecords(
