@@ -6,7 +6,7 @@ VENV ?= .venv
 VENV_GENERATE ?= .venv-generate
 VENV_FLOOR ?= .venv-floor
 # Seconds after which `make torture` is given up as hanging.
-TORTURE_SECONDS ?= 1800
+TORTURE_SECONDS ?= 3600
 # Further arguments for pytest (test, torture) or the benchmarks (bench): make test ARGS='tests/unit -k deadline'
 ARGS ?=
 

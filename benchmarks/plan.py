@@ -56,11 +56,13 @@ class Plan:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             bare = stack.enter_context(bare_server(folder))
             if set(self.names) - {"traced", "record"}:
-                with toolwright(folder, "toolwright, 1 % traced", ONE_PERCENT) as ours:
+                with toolwright(folder, "toolwright, 1 % traced", ONE_PERCENT | IN_MEMORY) as ours:
                     yield from self.against(bare, ours)
             if "traced" in self.names:
                 sink = stack.enter_context(span_sink(folder))
-                ours = stack.enter_context(toolwright(folder, "toolwright, all traced", every_call_to(sink.address)))
+                ours = stack.enter_context(
+                    toolwright(folder, "toolwright, all traced", every_call_to(sink.address) | IN_MEMORY)
+                )
                 yield self.traced(bare, ours, Traced(sink))
             if "record" in self.names:
                 with toolwright(folder, "toolwright, keys, SQLite", ONE_PERCENT | API_KEYS) as ours:
