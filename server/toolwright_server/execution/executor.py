@@ -198,21 +198,26 @@ class Executor:
             await steps
         except BaseException as error:
             if flight.task is task and not flight.finished:
-                self._broke_off(flight, error)
+                await self._broke_off(flight, error)
             if not isinstance(error, Exception):
                 raise
         finally:
             if task is not None:
                 self._tasks.discard(task)
 
-    def _broke_off(self, flight: Flight, error: BaseException) -> None:
+    async def _broke_off(self, flight: Flight, error: BaseException) -> None:
         execution = flight.execution
         _logger.error("the corridor of %s broke off", execution.execution_id, exc_info=error)
         execution.state = State.FAILED if flight.started_at is None else State.OUTCOME_UNKNOWN
+        execution.end_time = time.time()
         execution.failure = naming(
             Failure(Reason.INTERNAL, "the server failed while it ran the tool", metadata={"outcome": "unknown"}),
             execution.execution_id,
         )
+        try:
+            await self._store.settle(execution)
+        except Exception:
+            _logger.exception("what became of %s could not be recorded", execution.execution_id)
         self._flights.pop(execution.execution_id, None)
         flight.land()
 
