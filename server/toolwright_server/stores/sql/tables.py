@@ -102,8 +102,6 @@ request_ids = sa.Table(
     sa.Column("expire_time", _Time, nullable=False),
     # Claims, and `request_id = ?` in a tenant's list, which does not know the principal.
     sa.PrimaryKeyConstraint("tenant", "request_id", "principal", name="request_ids_pk"),
-    # Retention: `expire_time < ?`.
-    sa.Index("request_ids_by_expiry", "expire_time"),
     sqlite_with_rowid=False,
 )
 
@@ -172,6 +170,8 @@ api_keys = sa.Table(
     sa.PrimaryKeyConstraint("key_id", name="api_keys_pk"),
     # `toolwright keys list`, by tenant.
     sa.Index("api_keys_of_tenant", "tenant", "key_id"),
+    # What was revoked lately, which every server asks every other second.
+    _partial("api_keys_revoked", "revoke_time", where="revoke_time IS NOT NULL"),
 )
 
 facts = sa.Table(

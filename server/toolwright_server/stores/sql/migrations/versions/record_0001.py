@@ -64,7 +64,6 @@ def _request_ids(metadata: sa.MetaData) -> None:
         "tenant request_id principal execution_id",
         _bytes("digest"),
         _time("expire_time"),
-        sa.Index("request_ids_by_expiry", "expire_time"),
         sqlite_with_rowid=False,
     )
 
@@ -124,6 +123,7 @@ def _api_keys(metadata: sa.MetaData) -> None:
         _time("revoke_time", nullable=True),
         "label",
         sa.Index("api_keys_of_tenant", "tenant", "key_id"),
+        _partial("api_keys_revoked", "revoke_time", where="revoke_time IS NOT NULL"),
     )
 
 
