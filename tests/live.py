@@ -101,7 +101,8 @@ def live_server(folder: Path, *arguments: str, env: Mapping[str, str] | None = N
 @contextlib.contextmanager
 def starting_server(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Generator[LiveServer]:
     """The same, not waited for."""
-    port, http_port = free_port(), free_port()
+    listen = (env or {}).get("TOOLWRIGHT_LISTEN", "")
+    port, http_port = int(listen.rpartition(":")[2] or free_port()), free_port()
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "server.log"
     # Only what a person's shell would have as well: no OTEL_ or TOOLWRIGHT_ of the test run itself.
