@@ -141,13 +141,22 @@ def test_a_struct_nested_200_deep_is_refused(server: LiveServer, calls: Stubs) -
 
 
 @pytest.mark.parametrize(
-    "tool", ["diagnostics.none", "../../etc/passwd", "Robert'); DROP TABLE tools;--", "\u202eevil\n"]
+    "tool", ["diagnostics.none", "../../etc/passwd", "Robert'); DROP TABLE tools;--", "\u202eevil"]
 )
 def test_an_unknown_tool_is_not_found(calls: Stubs, tool: str) -> None:
     answer = refused(lambda: calls[0].Execute(execute_request(tool), timeout=SECONDS))
     assert_well_formed(answer, "NOT_FOUND", "TOOL_NOT_FOUND")
     found = refused(lambda: calls[1].GetTool(tool_catalog_pb2.GetToolRequest(tool=tool), timeout=SECONDS))
     assert_well_formed(found, "NOT_FOUND", "TOOL_NOT_FOUND")
+
+
+@pytest.mark.parametrize("name", ["tool", "request_id", "user_id", "session_id", "task_id"])
+def test_control_characters_in_names_are_invalid(calls: Stubs, name: str) -> None:
+    request = execute_request("diagnostics.echo")
+    setattr(request.call, name, "evil\0\x1b[2J")
+    answer = refused(lambda: calls[0].Execute(request, timeout=SECONDS))
+    assert_well_formed(answer, "INVALID_ARGUMENT", "INVALID_ARGUMENTS")
+    assert f"call.{name}" in answer.message
 
 
 def test_an_unknown_version_of_a_tool_is_not_found(calls: Stubs) -> None:

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from toolwright.v1 import tool_execution_pb2 as pb
 from toolwright_server.errors import IN_BAND, Reason, ToolwrightError, invalid
-from toolwright_server.execution import attendance, wire
+from toolwright_server.execution import attendance, texts, wire
 from toolwright_server.execution.distant import Distant
 from toolwright_server.execution.events import Event, EventLogs
 from toolwright_server.execution.executor import Executor
@@ -78,13 +78,14 @@ class ToolExecutionService:
     async def GetExecution(self, request: pb.GetExecutionRequest, call: RpcCall) -> pb.GetExecutionResponse:
         key = request.WhichOneof("key")
         if key == "execution_id":
-            found = await self._store.get(call.caller, request.execution_id)
+            found = await self._owned(request.execution_id, call)
         elif key == "request_id" and request.request_id:
-            found = await self._store.find(call.caller, request.request_id)
+            name = request.request_id
+            found = await self._store.find(call.caller, name) if texts.may_name(name) else None
         else:
             raise invalid("key", "execution_id or request_id is required")
         if found is None:
-            raise _unknown(request.execution_id or request.request_id)
+            raise _unknown(request.request_id)
         return pb.GetExecutionResponse(execution=wire.with_arguments(found, as_json=request.value_json or None))
 
     async def ListExecutions(self, request: pb.ListExecutionsRequest, call: RpcCall) -> pb.ListExecutionsResponse:
@@ -167,7 +168,7 @@ class ToolExecutionService:
     async def _owned(self, execution_id: str, call: RpcCall) -> Execution:
         if not execution_id:
             raise invalid("execution_id", "is required")
-        found = await self._store.get(call.caller, execution_id)
+        found = await self._store.get(call.caller, execution_id) if texts.may_name(execution_id) else None
         if found is None:
             raise _unknown(execution_id)
         return found

@@ -6,8 +6,12 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from toolwright_server.errors import invalid
+
 # Integers beyond this are not exact as doubles.
 _EXACT = 2.0**53
+# In nanoseconds.
+_SECOND = 1_000_000_000
 
 
 def from_struct(struct: Struct) -> dict[str, Any]:
@@ -52,6 +56,14 @@ def fill_timestamp(message: Timestamp, seconds: float) -> None:
     whole = int(seconds)
     message.seconds = whole
     message.nanos = int((seconds - whole) * 1e6) * 1_000
+
+
+def read_duration(message: Duration, field: str) -> float:
+    """Seconds. Raises INVALID_ARGUMENTS for what is none."""
+    seconds, nanos = message.seconds, message.nanos
+    if abs(nanos) >= _SECOND or seconds * nanos < 0:
+        raise invalid(field, "is no Duration: nanos lie within a second and have the sign of seconds")
+    return seconds + nanos / _SECOND
 
 
 def fill_duration(message: Duration, seconds: float) -> None:

@@ -11,31 +11,25 @@ from google.protobuf.message import Message
 from toolwright.v1 import common_pb2 as pb
 from toolwright.v1 import tool_execution_pb2 as pb_execution
 from toolwright_server.catalog.model import Effect
-from toolwright_server.errors import Failure, ToolwrightError, invalid
-from toolwright_server.execution import canonical
+from toolwright_server.errors import Failure, invalid
+from toolwright_server.execution import canonical, texts
 from toolwright_server.execution.deadline import client_budget
 from toolwright_server.execution.events import Event, Happening, Logged, Progressed, StateChanged, Wrote
 from toolwright_server.execution.model import Execution, Invocation
-from toolwright_server.execution.wellknown import fill_duration, fill_timestamp, fill_value, from_struct
+from toolwright_server.execution.wellknown import (
+    fill_duration,
+    fill_timestamp,
+    fill_value,
+    from_struct,
+    read_duration,
+)
 from toolwright_server.rpc.call import RpcCall
 
-TEXT_LIMIT = 128
-LABELS_LIMIT = 32
 # Bytes of arguments as a Struct, encoded, and of a result as a Value, as JSON. Both are walked in Python, on the event
 # loop: a Struct of 4 MiB takes a quarter of a second, a Value one and a half.
 STRUCT_LIMIT = 256 * 1024
 LABEL_KEY_LIMIT = 63
 LABEL_VALUE_LIMIT = 256
-_TEXTS = (
-    "tool",
-    "tool_version",
-    "request_id",
-    "user_id",
-    "session_id",
-    "agent_id",
-    "task_id",
-    "parent_execution_id",
-)
 _EFFECTS = {effect: pb.Effect.Value(f"EFFECT_{effect.name}") for effect in Effect}
 
 
@@ -45,10 +39,10 @@ def invocation(call: pb.ToolCall, rpc: RpcCall, arguments_limit: int) -> Invocat
     # Each field is read once: reading one makes a new text.
     tool, version, request_id, user = call.tool, call.tool_version, call.request_id, call.user_id
     session, agent, task, parent = call.session_id, call.agent_id, call.task_id, call.parent_execution_id
-    if not tool:
-        raise invalid("call.tool", "is required")
-    if max(map(len, (tool, version, request_id, user, session, agent, task, parent))) > TEXT_LIMIT:
-        raise _too_long(call)
+    texts.check((tool, version, request_id, user, session, agent, task, parent))
+    labels = dict(call.labels) if call.labels else {}
+    if labels:
+        texts.check_labels(labels)
     return Invocation(
         caller=rpc.caller.acting_for(user),
         tool=tool,
@@ -66,13 +60,8 @@ def invocation(call: pb.ToolCall, rpc: RpcCall, arguments_limit: int) -> Invocat
         agent_id=agent,
         task_id=task,
         parent_execution_id=parent,
-        labels=_labels(call),
+        labels=labels,
     )
-
-
-def _too_long(call: pb.ToolCall) -> ToolwrightError:
-    name = next(name for name in _TEXTS if len(getattr(call, name)) > TEXT_LIMIT)
-    return invalid(f"call.{name}", f"has more than {TEXT_LIMIT} characters")
 
 
 def read_arguments(message: Any, limit: int) -> tuple[dict[str, Any], bytes, bool]:
@@ -91,34 +80,19 @@ def read_arguments(message: Any, limit: int) -> tuple[dict[str, Any], bytes, boo
 def _timeout(call: pb.ToolCall) -> float | None:
     if not call.HasField("timeout"):
         return None
-    seconds = call.timeout.seconds + call.timeout.nanos / 1e9
+    seconds = read_duration(call.timeout, "call.timeout")
     if seconds <= 0:
         raise invalid("call.timeout", "must be positive")
     return seconds
-
-
-def _labels(call: pb.ToolCall) -> dict[str, str]:
-    if not call.labels:
-        return {}
-    labels = dict(call.labels)
-    if len(labels) > LABELS_LIMIT:
-        raise invalid("call.labels", f"has {len(labels)} entries; at most {LABELS_LIMIT} are kept")
-    for key, value in labels.items():
-        if not 0 < len(key) <= LABEL_KEY_LIMIT or len(value) > LABEL_VALUE_LIMIT:
-            raise invalid(
-                f"call.labels[{key[:LABEL_KEY_LIMIT]}]",
-                f"keys have 1 to {LABEL_KEY_LIMIT} characters, values at most {LABEL_VALUE_LIMIT}",
-            )
-    return labels
 
 
 def heartbeat_seconds(request: Any, longest: float = 15.0) -> float:
     """`heartbeat_interval` of a request in seconds; absent: the longest. Raises INVALID_ARGUMENTS outside 1 s..15 s."""
     if not request.HasField("heartbeat_interval"):
         return longest
-    seconds: float = request.heartbeat_interval.seconds + request.heartbeat_interval.nanos / 1e9
+    seconds = read_duration(request.heartbeat_interval, "heartbeat_interval")
     if not 1 <= seconds <= longest:
-        raise invalid("heartbeat_interval", f"{seconds:g} s lies outside 1 s to {longest:g} s")
+        raise invalid("heartbeat_interval", f"{seconds:.10g} s lies outside 1 s to {longest:g} s")
     return seconds
 
 

@@ -261,7 +261,8 @@ class ToolCall(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     tool: _builtins.str
     """Name of the tool, for example `crm.contact.create`. Required, 1 to 128
-    characters.
+    characters. As in every name and label of a call, control characters and
+    what ends a line or a paragraph are INVALID_ARGUMENT.
     """
     tool_version: _builtins.str
     """Version of the tool. Absent or empty: the newest one."""
