@@ -158,6 +158,8 @@ async def test_whatever_is_written_into_the_connection_harms_only_the_call(
 ) -> None:
     error = await lost(backend, tools.work("process_scribble", {"what": what}))
     assert error.failure.reason is Reason.TOOL_CRASHED
+    words = "closed its connection to the server" if what == "close" else "wrote into its connection to the server"
+    assert words in error.failure.message
     assert kills == ([] if what == "close" else ["garbage"])
     assert await asyncio.wait_for(run(backend, tools.work("process_echo", {"fine": 1})), 20) == b'{"fine":1}'
 

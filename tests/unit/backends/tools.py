@@ -363,6 +363,7 @@ def process_scribble(context: SyncToolContext, what: str) -> str:
                 os.close(int(entry.name))
             else:
                 os.write(int(entry.name), texts[what])
-    context.progress(1)
+    if what != "close":
+        context.progress(1)
     time.sleep(300)
     return "unharmed"

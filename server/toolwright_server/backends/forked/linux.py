@@ -11,6 +11,10 @@ _TASKS = "/proc/self/task"
 # A directory has two links besides its entries.
 _OWN_LINKS = 2
 
+# In /proc/[pid]/stat behind the command's name; set before a process's descriptors are closed.
+_FLAGS = 6
+_PF_EXITING = 0x4
+
 # Absent from kernels without CONFIG_PROC_CHILDREN.
 _HAS_CHILDREN_FILES = Path("/proc/thread-self/children").exists()
 
@@ -76,6 +80,15 @@ def _parents() -> Iterator[tuple[int, int]]:
                 yield int(entry.name), int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except (OSError, ValueError, IndexError):
                 continue
+
+
+def is_ending(pid: int) -> bool:
+    """Whether a process has begun to end, by itself or by a signal; also when nothing can be learnt of it."""
+    try:
+        flags = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[_FLAGS])
+    except (OSError, ValueError, IndexError):
+        return True
+    return bool(flags & _PF_EXITING)
 
 
 def data_bytes() -> int:

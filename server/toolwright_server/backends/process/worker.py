@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from toolwright_server.backends.forked.frames import Garbage, Header, frame
+from toolwright_server.backends.forked.linux import is_ending
 from toolwright_server.backends.process.channel import Channel
 from toolwright_server.backends.process.failures import Ending, crashed, death, out_of_output, reported
 from toolwright_server.catalog.context import ToolCallError
@@ -183,6 +184,9 @@ class Worker:
             self._unread = True
             self.kill("died")
         else:
+            if self._work is not None and self._verdict is None and not self.doomed and not is_ending(self.pid):
+                # It lives, but nothing can be heard of it any more.
+                self._verdict = crashed(self._work.tool.name, "closed its connection to the server and was killed")
             self.kill("died")
 
     def _condemn(self, verdict: Ending, reason: str) -> None:
