@@ -28,7 +28,7 @@ from tests.torture.housing import TOOLS, House
 from tests.torture.killing import Load, figures
 from tests.torture.surviving import Survived, survived
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.torture, pytest.mark.timeout(120)]
 
 DATABASE = "toolwright.sqlite3"
 SEED = 3
