@@ -24,9 +24,10 @@ from tests.counter import Counter, running_counter
 from tests.databases import Postgres
 from tests.live import LiveServer, eventually, execute_request, stubs
 from tests.refused import refused
-from tests.torture.housing import TOOLS, House
-from tests.torture.killing import Load, figures
-from tests.torture.surviving import Survived, survived
+
+from .housing import TOOLS, House
+from .killing import Load, figures
+from .surviving import Survived, survived
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(120)]
 
