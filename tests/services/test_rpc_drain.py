@@ -32,9 +32,10 @@ def _draining(
     cancel: Callable[[], Awaitable[object]] = _nothing,
     settled: Callable[[], Awaitable[object]] | None = None,
     last_words_seconds: float = SECONDS,
+    moment_seconds: float = 0.02,
 ) -> tuple[Drain, "asyncio.Task[Drained]", asyncio.Event]:
     """A drain that has begun, and an event for the moment from which on nothing new is let in."""
-    drain = Drain(there.server, cancel, settled, last_words_seconds=last_words_seconds)
+    drain = Drain(there.server, cancel, settled, last_words_seconds=last_words_seconds, moment_seconds=moment_seconds)
     closed = asyncio.Event()
     drain.on_drain.append(closed.set)
     return drain, asyncio.create_task(drain.run(notice_seconds, grace_seconds)), closed
@@ -69,6 +70,19 @@ async def test_health_flips_first_and_calls_are_served_during_the_notice() -> No
         assert not closed.is_set()
         drain.hurry()
         assert await _ended(task) == Drained(cancelled=0)
+
+
+@pytest.mark.asyncio
+async def test_calls_that_grpc_has_taken_in_already_are_sent_elsewhere_even_in_a_hurry() -> None:
+    async with serving(Playing(Execute=hang)) as there:
+        await _health(there)
+        calls = [there.stub.Execute(pb.ExecuteRequest()) for _ in range(200)]
+        drain, task, _ = _draining(there, moment_seconds=0.3)
+        drain.hurry()
+        for error in await asyncio.gather(*map(refused, calls)):
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            assert details(error)["ErrorInfo"].reason == "SERVER_DRAINING"
+        await _ended(task)
 
 
 @pytest.mark.asyncio

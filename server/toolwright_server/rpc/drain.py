@@ -32,13 +32,18 @@ class Drain:
         settled: Callable[[], Awaitable[object]] | None = None,
         *,
         last_words_seconds: float = 1.0,
+        moment_seconds: float = 0.02,
     ) -> None:
-        """`last_words_seconds` bounds each step behind the grace: cancelling, telling the callers, sending answers."""
+        """`last_words_seconds` bounds each step behind the grace: cancelling, telling the callers, sending answers.
+
+        `moment_seconds` is longer than gRPC takes to hand over a call that it holds.
+        """
         self.on_drain: list[Callable[[], object]] = [server.health.end_watches]
         self._server = server
         self._cancel = cancel
         self._settled = settled
         self._last_words = last_words_seconds
+        self._moment = moment_seconds
         self._hurry = asyncio.Event()
 
     def hurry(self) -> None:
@@ -60,6 +65,7 @@ class Drain:
             await self._wait(self._cancel(), self._last_words, patient=True)
             await self._wait(gate.quiet(), self._last_words, patient=True)
         watching = gate.end_watching()
+        await self._wait(self._turn_away(), self._last_words, patient=True)
         await self._server.stop(self._last_words)
         _logger.info("drained; calls cancelled: %d, watching streams ended: %d", cancelled, watching)
         return Drained(cancelled)
@@ -68,6 +74,13 @@ class Drain:
         await self._server.gate.quiet()
         if self._settled is not None:
             await self._settled()
+
+    async def _turn_away(self) -> None:
+        """Until nobody has come for a moment: calls that gRPC holds when it is stopped get a bare CANCELLED of it."""
+        gate, seen = self._server.gate, -1
+        while gate.turned_away != seen:
+            seen = gate.turned_away
+            await asyncio.sleep(self._moment)
 
     async def _wait(self, awaited: Awaitable[object], seconds: float, *, patient: bool = False) -> bool:
         """Wait for `awaited`, up to `seconds` and, unless `patient`, until there is a hurry; whether it came."""

@@ -33,6 +33,8 @@ class Gate:
         # Calls that do more than watch.
         self.working = 0
         self.draining = False
+        # Calls that came after `close`.
+        self.turned_away = 0
         self._limit = limit
         self._watching_limit = watching_limit
         self._watching: dict[asyncio.Task[object], RpcCall] = {}
@@ -41,6 +43,7 @@ class Gate:
     def refusal(self) -> Failure | None:
         """Why a call that comes in now cannot be served; None: it can, and counts from here on."""
         if self.draining:
+            self.turned_away += 1
             return DRAINING
         if self.working >= self._limit:
             return _full(self._limit, f"the server runs {self._limit} calls at once, and that many are running")
@@ -56,6 +59,7 @@ class Gate:
     def refusal_to_watch(self, call: RpcCall) -> Failure | None:
         """As `refusal`, for a stream that only watches: it does not hold up a shutdown, and is told to end."""
         if self.draining:
+            self.turned_away += 1
             return DRAINING
         if len(self._watching) >= self._watching_limit:
             return _full(self._watching_limit, f"{self._watching_limit} streams watch executions, and no more can")
