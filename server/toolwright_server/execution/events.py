@@ -66,7 +66,9 @@ def state_changes(row: Execution) -> list[Event]:
         events.append(Event(1, row.start_time, CHANGES[State.QUEUED, State.RUNNING]))
     if row.ended and row.end_time is not None:
         before = State.QUEUED if row.start_time is None else State.RUNNING
-        events.append(Event(len(events) + 1, row.end_time, CHANGES[before, row.state]))
+        # Whoever settled it for a dead server knows of no start, and counts it as started all the same.
+        change = CHANGES.get((before, row.state)) or CHANGES[State.RUNNING, row.state]
+        events.append(Event(len(events) + 1, row.end_time, change))
     return events
 
 

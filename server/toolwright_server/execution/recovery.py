@@ -78,7 +78,8 @@ def judged(execution: Execution, by: str, now: float) -> Verdict:
         execution.move(State.RUNNING)
     execution.move(State.OUTCOME_UNKNOWN if side_effect else State.FAILED)
     execution.end_time = now
-    execution.last_sequence += 1
+    # The change of its state, and `finished`.
+    execution.last_sequence += 2
     execution.stopped = Stopped.UNKNOWN
     execution.failure = _failure(execution)
     facts = {"dead_server": execution.server_id, "dead_epoch": str(execution.epoch), "by_server": by}

@@ -99,7 +99,7 @@ async def test_only_unknown_outcomes_are_handed_on() -> None:
 def test_what_it_comes_to_depends_on_the_effect_alone(state: State, effect: Effect, ends: State, outcome: str) -> None:
     left = row(state=state, effect=effect, server_id="dead", last_sequence=1)
     verdict = judged(left, "survivor", 2_000.0)
-    assert (left.state, left.end_time, left.stopped, left.last_sequence) == (ends, 2_000.0, Stopped.UNKNOWN, 2)
+    assert (left.state, left.end_time, left.stopped, left.last_sequence) == (ends, 2_000.0, Stopped.UNKNOWN, 3)
     assert left.failure is not None
     assert left.failure.metadata == {"outcome": outcome, "server_id": "dead", "execution_id": left.execution_id}
     assert verdict.kind is Kind.RECOVERY

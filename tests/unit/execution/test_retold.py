@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from toolwright_server.execution.events import Event, Retold
+from toolwright_server.catalog.model import Effect
+from toolwright_server.execution.events import Event, Retold, StateChanged
 from toolwright_server.execution.flight import Flight
 from toolwright_server.execution.model import TERMINAL, TRANSITIONS, State
+from toolwright_server.execution.recovery import judged
 from toolwright_server.stores.memory.events import LogBounds
 
-from .corridor import flight
+from .corridor import flight, row
 
 pytestmark = pytest.mark.asyncio
 
@@ -42,6 +44,20 @@ async def test_what_is_told_late_is_what_a_log_holds(tmp_path: Path, path: list[
     assert [event.sequence for event in told] == list(range(1, len(path) + 1))
     assert late.events.after(0) == told
     assert late.execution.last_sequence == early.execution.last_sequence == len(path) + 1
+
+
+@pytest.mark.parametrize("effect", list(Effect))
+@pytest.mark.parametrize("then", [None, State.SUCCEEDED, State.FAILED])
+async def test_what_was_settled_for_a_dead_server_is_told_as_far_as_it_is_known(
+    effect: Effect, then: State | None
+) -> None:
+    left = judged(row(effect=effect), "survivor", 2_000.0).execution
+    if then is not None and left.state is State.OUTCOME_UNKNOWN:
+        left.move(then)
+    (event,) = Retold(left).after(0)
+    assert isinstance(event.what, StateChanged)
+    assert (event.sequence, event.time, event.what.after) == (1, 2_000.0, left.state)
+    assert left.last_sequence == 2
 
 
 async def test_most_executions_need_no_log(tmp_path: Path) -> None:
