@@ -277,8 +277,9 @@ class ToolCall(_message.Message):
     not count) is answered with the outcome of the first, or joins it while it
     runs, on any server of the same database. Another call under the name is
     ALREADY_EXISTS. A refusal, and an end with `outcome` = `not_started`, give the
-    name back. Absent: the call is not protected, and is done as often as it is
-    made. GetExecution finds the execution by it.
+    name back; for tools without side effects so does being cancelled, or the
+    death of the server. Absent: the call is not protected, and is done as often
+    as it is made. GetExecution finds the execution by it.
     """
     detach_on_disconnect: _builtins.bool
     """Let the execution go on to its own timeout when the caller disconnects,
