@@ -37,6 +37,8 @@ def found(*rows: common_pb2.Execution, told: tuple[Told, ...] = (), effects: tup
         found(row(STATE_SUCCEEDED), told=(OK, OK), effects=(DONE,)),
         found(row(STATE_OUTCOME_UNKNOWN), told=(UNKNOWN,), effects=(DONE,)),
         found(row(STATE_OUTCOME_UNKNOWN), told=(UNKNOWN,)),
+        # Told before the look-up.
+        found(row(STATE_SUCCEEDED, "acting.act_known"), told=(UNKNOWN,), effects=(DONE,)),
         found(
             row(STATE_FAILED, "acting.act_known", "not_started", "b"),
             row(STATE_SUCCEEDED),
@@ -64,7 +66,7 @@ def test_what_was_promised_is_right(right: Survived) -> None:
         (found(row(STATE_OUTCOME_UNKNOWN, "acting.act_known"), told=(UNKNOWN,)), "the history says"),
         (found(row(STATE_SUCCEEDED), told=(OK,), effects=(DONE, DONE)), "done 2 times"),
         (found(row(STATE_SUCCEEDED), told=(OK,), effects=(Effect(1, "a", "key", intended=False),)), "its intent"),
-        (found(row(STATE_SUCCEEDED), told=(OK,), effects=(DONE, Effect(2, "c", "other", intended=True))), "None"),
+        (found(row(STATE_SUCCEEDED), told=(OK,), effects=(DONE, Effect(2, "c", "other", intended=True))), "nothing"),
         (found(row(STATE_SUCCEEDED), told=(OK, Told("INTERNAL", "INTERNAL")), effects=(DONE,)), "no answer"),
     ],
 )
