@@ -161,6 +161,10 @@ class Executions(tool_execution_pb2_grpc.ToolExecutionServicer):
         stopped = execution(request.execution_id, common_pb2.STATE_CANCELLED)
         return tool_execution_pb2.CancelExecutionResponse(execution=stopped)
 
+    async def ReconcileExecution(self, request: Any, context: Context) -> Any:
+        self.script.note("ReconcileExecution", request, context)
+        return await refuse(context, grpc.StatusCode.NOT_FOUND, "RESOURCE_NOT_FOUND")
+
 
 class Catalog(tool_catalog_pb2_grpc.ToolCatalogServiceServicer):
     def __init__(self, script: Scripted) -> None:

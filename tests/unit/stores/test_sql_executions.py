@@ -1,9 +1,7 @@
 import asyncio
-import contextlib
 import random
-import sqlite3
 import uuid
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,13 +22,13 @@ from toolwright_server.execution.query import ExecutionQuery
 from toolwright_server.execution.store import RecordFailed
 from toolwright_server.identity import Caller
 from toolwright_server.stores.sql import rows
-from toolwright_server.stores.sql.change import AuditRow, Change, Entry, NoLinker
+from toolwright_server.stores.sql.change import Change
 from toolwright_server.stores.sql.engine import Database
 from toolwright_server.stores.sql.executions import SqlExecutionStore
 from toolwright_server.stores.sql.tables import executions, request_ids
-from toolwright_server.stores.sql.writer import Writer, WriterOptions
+from toolwright_server.stores.sql.writer import Writer
 
-from .written import HASTY, calm, kept, opened, row, writing
+from .written import HASTY, calm, ended, kept, locked, opened, row, writing
 
 pytestmark = pytest.mark.asyncio
 
@@ -50,14 +48,6 @@ class Servers:
 async def servers(database: Database) -> AsyncGenerator[Servers]:
     async with writing(database) as first, writing(database) as second:
         yield Servers(database, first, second, SqlExecutionStore(database, first), SqlExecutionStore(database, second))
-
-
-def ended(execution: Execution, result: bytes = b"null") -> Execution:
-    if execution.state is State.QUEUED:
-        execution.move(State.RUNNING)
-    execution.move(State.SUCCEEDED)
-    execution.result, execution.end_time, execution.stopped = result, 1_001.0, Stopped.YES
-    return execution
 
 
 # Everything that is text, but for what PostgreSQL cannot hold.
@@ -246,18 +236,6 @@ async def file(tmp_path: Path) -> AsyncGenerator[Database]:
         yield database
 
 
-@contextlib.contextmanager
-def locked(database: Database) -> Generator[None]:
-    """Somebody else is writing to the file."""
-    other = sqlite3.connect(str(database.options.url.database), isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
-
-
 @dataclass
 class Notebook:
     """A Spill with room for so many, and memory for so many more."""
@@ -362,55 +340,6 @@ async def test_an_intent_in_doubt_is_taken_back_once_the_database_answers(tmp_pa
         await writer.flush()
         assert await kept(database, executions.c.state) == [(State.REJECTED.value,)]
         assert await store.add(row("b", request_id="r", create_time=9e9)) is None
-
-
-class Witness(NoLinker):
-    """Evidence and Linker in one: entries are texts, and so are the rows of the chain."""
-
-    def __init__(self) -> None:
-        self.linked: list[Entry] = []
-
-    def intent(self, execution: Execution) -> Sequence[Entry]:
-        return [f"intent of {execution.execution_id}"]
-
-    def outcome(self, execution: Execution) -> Sequence[Entry]:
-        return [f"{execution.state.name} of {execution.execution_id}"]
-
-    def link(self, entries: Sequence[Entry]) -> Sequence[AuditRow]:
-        first = len(self.linked)
-        self.linked += entries
-        return [
-            ("chain", number, 1.0, "acme", "kind", "key-1", "ann", "", str(entry).encode(), b"", b"")
-            for number, entry in enumerate(entries, first)
-        ]
-
-
-async def test_intent_and_outcome_are_told_to_the_audit_trail(database: Database) -> None:
-    witness = Witness()
-    async with writing(database, linker=witness) as writer:
-        store = SqlExecutionStore(database, writer, evidence=witness)
-        waited, unwaited = row("a", request_id="r", create_time=9e9), row("b")
-        await store.add(waited)
-        await store.add(row("lost", request_id="r", create_time=9e9))
-        await store.add(unwaited, awaited=False)
-        await store.settle(ended(waited))
-        await store.settle(ended(unwaited))
-    assert [entry for entry in witness.linked if str(entry).endswith("a")] == ["intent of a", "SUCCEEDED of a"]
-    assert [entry for entry in witness.linked if str(entry).endswith("b")] == ["intent of b", "SUCCEEDED of b"]
-    assert len(witness.linked) == 4
-
-
-async def test_an_intent_that_nobody_waited_for_and_was_not_kept_comes_with_the_outcome(file: Database) -> None:
-    witness = Witness()
-    async with writing(file, WriterOptions(linger_seconds=0.001), linker=witness) as writer:
-        store = SqlExecutionStore(file, writer, evidence=witness)
-        execution = row("a")
-        with locked(file):
-            await store.add(execution, awaited=False)
-            await writer.flush()
-        assert witness.linked == []
-        await store.settle(ended(execution))
-    assert witness.linked == ["intent of a", "SUCCEEDED of a"]
 
 
 async def test_who_is_told_of_the_end_hears_of_each_once(servers: Servers) -> None:

@@ -1,14 +1,15 @@
 """Writers for tests, on any database, and what is in the tables as any other server sees it."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+import sqlite3
+from collections.abc import AsyncGenerator, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from tests.contracts.executions import row
-from toolwright_server.execution.model import Execution
+from toolwright_server.execution.model import Execution, State, Stopped
 from toolwright_server.stores.sql.change import Linker
 from toolwright_server.stores.sql.engine import Database, DatabaseOptions, locate
 from toolwright_server.stores.sql.group import Sink
@@ -17,7 +18,7 @@ from toolwright_server.stores.sql.sqlite import SqliteSink
 from toolwright_server.stores.sql.tables import executions
 from toolwright_server.stores.sql.writer import Writer, WriterOptions
 
-__all__ = ["HASTY", "broken", "calm", "kept", "opened", "row", "sink_of", "writing"]
+__all__ = ["HASTY", "broken", "calm", "ended", "kept", "locked", "opened", "row", "sink_of", "writing"]
 
 PATIENT = WriterOptions(timeout_seconds=30.0)
 HASTY = WriterOptions(timeout_seconds=0.1)
@@ -74,3 +75,23 @@ async def kept(database: Database, *columns: sa.Column[Any]) -> list[Any]:
 def broken(execution_id: str) -> Execution:
     """A row that no database takes: it must have a tool."""
     return row(execution_id, tool=None)
+
+
+def ended(execution: Execution, result: bytes = b"null") -> Execution:
+    if execution.state is State.QUEUED:
+        execution.move(State.RUNNING)
+    execution.move(State.SUCCEEDED)
+    execution.result, execution.end_time, execution.stopped = result, 1_001.0, Stopped.YES
+    return execution
+
+
+@contextlib.contextmanager
+def locked(database: Database) -> Generator[None]:
+    """Somebody else is writing to the file."""
+    other = sqlite3.connect(str(database.options.url.database), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
