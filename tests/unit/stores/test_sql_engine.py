@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from tests.databases import NoPostgresError, find_binaries
+from tests.databases import NoPostgresError, Postgres, find_binaries
 from toolwright_server.errors import SettingsError
 from toolwright_server.stores.sql import migrating, tables
 from toolwright_server.stores.sql.engine import Database, DatabaseOptions, locate
@@ -92,6 +92,22 @@ async def test_many_that_start_at_once_on_an_empty_database_find_it_ready(databa
         async with each.reading() as connection:
             assert await connection.run_sync(differences) == []
         await each.close()
+
+
+async def test_a_start_waits_for_another_one_that_changes_the_tables_longer_than_any_call_waits(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    url = locate(await asyncio.to_thread(postgres.make_database), tmp_path)
+    engine = create_async_engine(url)
+    async with engine.connect() as other:
+        await other.execute(sa.text(f"SELECT pg_advisory_xact_lock({migrating.LOCK})"))
+        opening = asyncio.create_task(Database.open(DatabaseOptions(url, timeout_seconds=1.0)))
+        await asyncio.wait([opening], timeout=2.0)
+        assert not opening.done()
+        await other.rollback()
+    opened = await asyncio.wait_for(opening, 30)
+    await opened.close()
+    await engine.dispose()
 
 
 async def test_a_second_server_on_one_file_is_refused_and_told_which_process_has_it(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ FILE_NAME: Final = "toolwright.sqlite3"
 # Claims answer with RETURNING, which came with this release.
 _SQLITE_FLOOR: Final = (3, 35, 0)
 _CACHE_KIB: Final = 65_536
+# Making and changing tables, and waiting for another server that does: no call waits for it.
+_UPGRADE_SECONDS: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +127,10 @@ def sqlite_engine(options: DatabaseOptions) -> sa.Engine:
     return engine
 
 
-def postgres_engine(options: DatabaseOptions, size: int) -> AsyncEngine:
-    """A pool of so many connections; transactions are begun by hand."""
+def postgres_engine(options: DatabaseOptions, size: int, command_seconds: float | None = None) -> AsyncEngine:
+    """A pool of so many connections; transactions are begun by hand. A command takes as long as anything may wait for
+    the database, unless more is given.
+    """
     return create_async_engine(
         options.url,
         isolation_level="AUTOCOMMIT",
@@ -139,7 +143,7 @@ def postgres_engine(options: DatabaseOptions, size: int) -> AsyncEngine:
         json_deserializer=orjson.loads,
         connect_args={
             "timeout": options.timeout_seconds,
-            "command_timeout": options.timeout_seconds,
+            "command_timeout": command_seconds or options.timeout_seconds,
             "server_settings": {
                 "application_name": "toolwright",
                 # A server that froze or fell off the network in the middle of a transaction holds its own lease's
@@ -219,7 +223,7 @@ def _upgrade_file(options: DatabaseOptions) -> None:
 
 
 async def _prepare_server(options: DatabaseOptions) -> None:
-    engine = postgres_engine(options, 1)
+    engine = postgres_engine(options, 1, _UPGRADE_SECONDS)
     try:
         async with engine.connect() as connection:
             await connection.exec_driver_sql("BEGIN")

@@ -249,7 +249,7 @@ class SqlExecutionStore:
         if isinstance(error, Unavailable) and self._spilled(change):
             return True
         if isinstance(error, Unavailable) and self._spill is not None and self._spill.remember(change):
-            # Whoever waits is told that it is not recorded; whoever asks this server later is told the outcome.
+            # Whoever waits is told that it is not recorded; whoever asks later finds an end and does not wait for one.
             self._live[execution.execution_id] = execution
             return False
         self._live.pop(execution.execution_id, None)
