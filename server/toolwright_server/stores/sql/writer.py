@@ -1,6 +1,7 @@
-"""Puts changes into groups and has each committed: the queue is drained as it stands, no timer delays who waits.
+"""Puts changes into groups and has each committed: the queue is drained as it stands, no timer delays who is alone.
 
-While one group is being committed the next one gathers. Knows no database, see `Sink`.
+While one group is being committed the next one gathers; among many it gathers a little longer, because every commit
+costs the loop dear: the writer's thread takes the interpreter from it. Knows no database, see `Sink`.
 """
 
 import asyncio
@@ -32,6 +33,9 @@ class WriterOptions:
     linger_seconds: float = 0.05
     # Changes that nobody awaits; more are dropped, and counted.
     unawaited_limit: int = 10_000
+    # After a group of several the next one gathers for so many times as long as that took, and at most so long.
+    rest_ratio: float = 3.0
+    rest_seconds: float = 0.010
     # How long a request id stays claimed.
     claim_seconds: float = CLAIM_SECONDS
 
@@ -48,6 +52,7 @@ class Writer:
         self._lingering: dict[str, Pending] = {}
         self._unawaited = 0
         self._flying: list[Pending] = []
+        self._began = 0.0
         self._scheduled = False
         self._lingers = self._watched = False
         self._closed = False
@@ -139,6 +144,7 @@ class Writer:
         if self._flying or not self._queue:
             return
         self._flying = self._next()
+        self._began = self._loop.time()
         self.groups += 1
         if not self._watched:
             self._watched = True
@@ -155,6 +161,7 @@ class Writer:
 
     def _ended(self, outcome: Outcome) -> None:
         group, self._flying = self._flying, []
+        rest = 0.0
         if isinstance(outcome, Refused) and len(group) > 1:
             # One of them is at fault: in ever smaller groups it will be alone in the end.
             self._limit = max(1, len(group) // 2)
@@ -170,7 +177,18 @@ class Writer:
             self.changes += len(group)
             for item, holder in zip(group, outcome, strict=True):
                 item.resolve(holder, None)
-        self._begin()
+            rest = self._rest(len(group))
+        if rest:
+            self._scheduled = True
+            self._loop.call_later(rest, self._begin)
+        else:
+            self._begin()
+
+    def _rest(self, size: int) -> float:
+        """How long the next group gathers, in seconds, after one of this size was kept."""
+        if size == 1 or len(self._queue) >= self._limit:
+            return 0.0
+        return min((self._loop.time() - self._began) * self._options.rest_ratio, self._options.rest_seconds)
 
     def _count(self, items: Iterable[Pending]) -> None:
         if self._unawaited:
