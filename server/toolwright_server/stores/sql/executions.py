@@ -92,6 +92,8 @@ class SqlExecutionStore:
         self._live: dict[str, Execution] = {}
         # Begun without waiting, and then not kept: their settle brings the evidence of both.
         self._unkept: set[str] = set()
+        # Ended, and not recorded as such yet: nobody is told.
+        self._settling: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._live)
@@ -121,6 +123,7 @@ class SqlExecutionStore:
         if self._breaker is not None and self._breaker.is_open and self._spilled(change):
             # Nobody waits for a database that has just failed.
             return
+        self._settling.add(execution.execution_id)
         try:
             await self._tried(change)
         except Unkept as error:
@@ -138,6 +141,8 @@ class SqlExecutionStore:
             _logger.warning("%s is not known to have been stopped (%s): %s", execution_id, stopped.name, error)
 
     async def get(self, caller: Caller, execution_id: str) -> Execution | None:
+        if execution_id in self._settling:
+            await self._writer.flush()
         found = await self._found(execution_id)
         return found if found is not None and caller.shares_with(found.caller) else None
 
@@ -148,9 +153,11 @@ class SqlExecutionStore:
         found = await self._read(_HOLDER, key)
         if not found or not caller.shares_with(found[0].caller):
             return None
-        return self._live.get(found[0].execution_id, found[0])
+        return await self.get(caller, found[0].execution_id)
 
     async def list(self, caller: Caller, query: ExecutionQuery) -> Sequence[Execution]:
+        if self._settling:
+            await self._writer.flush()
         page: list[Execution] = []
         before = query.before
         while True:
@@ -246,6 +253,7 @@ class SqlExecutionStore:
         """
         execution = change.execution
         assert execution is not None
+        self._settling.discard(execution.execution_id)
         if isinstance(error, Unavailable) and self._spilled(change):
             return True
         if isinstance(error, Unavailable) and self._spill is not None and self._spill.remember(change):
