@@ -240,6 +240,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest_asyncio.fixture
 async def database(database_url: str, tmp_path: Path) -> AsyncGenerator[Database]:
     """The same, with its tables, open."""
-    opened = await Database.open(DatabaseOptions(locate(database_url, tmp_path), timeout_seconds=10.0))
+    opened = await Database.open(
+        DatabaseOptions(locate(database_url, tmp_path), timeout_seconds=10.0, synchronous="off")
+    )
     yield opened
     await opened.close()

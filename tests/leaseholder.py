@@ -40,7 +40,7 @@ class Holder:
     """One server: its database, its writer, its lease. The tests' own process has one as well."""
 
     def __init__(self, url: str, name: str) -> None:
-        self.options = DatabaseOptions(locate(url, Path()), timeout_seconds=STORE_SECONDS)
+        self.options = DatabaseOptions(locate(url, Path()), timeout_seconds=STORE_SECONDS, synchronous="off")
         self.own = Lease(name, time.time_ns())
         self.lost = asyncio.Event()
 

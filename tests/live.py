@@ -116,6 +116,8 @@ def starting_server(folder: Path, *arguments: str, env: Mapping[str, str] | None
         "TOOLWRIGHT_LOG_FORMAT": "json",
         # Who asks nothing of the drain need not wait for it.
         "TOOLWRIGHT_DRAIN_NOTICE_SECONDS": "0",
+        # Survives the kill of any process; no test cuts the power, and waiting for the disk is most of their time.
+        "TOOLWRIGHT_SQLITE_SYNCHRONOUS": "off",
         **(env or {}),
     }
     with log.open("wb") as sink:

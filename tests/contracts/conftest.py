@@ -84,7 +84,7 @@ async def make_store(
     if not store_url:
         yield make_memory_store
         return
-    options = DatabaseOptions(locate(store_url, tmp_path), timeout_seconds=30.0)
+    options = DatabaseOptions(locate(store_url, tmp_path), timeout_seconds=30.0, synchronous="off")
     database = await Database.open(options)
     sink = SqliteSink if options.is_sqlite else PostgresSink
     writer = Writer(sink(options, clock=lambda: kept.now), WriterOptions(timeout_seconds=30.0))

@@ -65,7 +65,7 @@ async def in_memory() -> AsyncGenerator[Kept]:
 
 @asynccontextmanager
 async def in_database(url: str, folder: Path) -> AsyncGenerator[Kept]:
-    options = DatabaseOptions(locate(url, folder), timeout_seconds=30.0)
+    options = DatabaseOptions(locate(url, folder), timeout_seconds=30.0, synchronous="off")
     database = await Database.open(options)
     chains = Chains("server-1", 1)
     sink = SqliteSink if options.is_sqlite else PostgresSink

@@ -52,7 +52,7 @@ async def kept(store_url: str, tmp_path: Path) -> AsyncGenerator[Kept]:
     if not store_url:
         yield Kept(MemoryKeyStore())
         return
-    options = DatabaseOptions(locate(store_url, tmp_path), timeout_seconds=30.0)
+    options = DatabaseOptions(locate(store_url, tmp_path), timeout_seconds=30.0, synchronous="off")
     database = await Database.open(options)
     writer = Writer((SqliteSink if options.is_sqlite else PostgresSink)(options), WriterOptions(timeout_seconds=30.0))
     await writer.open()

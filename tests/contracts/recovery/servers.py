@@ -124,7 +124,7 @@ class SqlServers:
 
     def __init__(self, url: str, folder: Path, *, alone: bool = False) -> None:
         self.audited: list[Entry] = []
-        self._options = DatabaseOptions(locate(url, folder), timeout_seconds=10.0, owned=alone)
+        self._options = DatabaseOptions(locate(url, folder), timeout_seconds=10.0, synchronous="off", owned=alone)
         self._now = 1_000.0
         self._database: Database | None = None
         self._writers: list[Writer] = []

@@ -32,7 +32,9 @@ def calm(writer: Writer) -> None:
 @contextlib.asynccontextmanager
 async def opened(folder: Path, timeout_seconds: float) -> AsyncGenerator[Database]:
     """A SQLite file that is waited for so long when it is locked."""
-    database = await Database.open(DatabaseOptions(locate("", folder), timeout_seconds=timeout_seconds))
+    database = await Database.open(
+        DatabaseOptions(locate("", folder), timeout_seconds=timeout_seconds, synchronous="off")
+    )
     try:
         yield database
     finally:
