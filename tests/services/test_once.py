@@ -98,7 +98,7 @@ async def test_the_first_answer_is_given_again(stub: Any, house: House, key: str
     call = stub.Execute(again, timeout=SECONDS)
     second = (await call).execution
     assert (second.execution_id, second.result.value_json) == (first.execution_id, first.result.value_json)
-    assert dict(await call.trailing_metadata())["toolwright-execution-id"] == first.execution_id
+    assert dict(tuple(await call.trailing_metadata()))["toolwright-execution-id"] == first.execution_id
     assert not second.labels
     assert len(done(house, key)) == 1
 
