@@ -1,16 +1,18 @@
 """What the engines hear when the database cannot be used now."""
 
+import logging
 from typing import Final
 
 from toolwright_server.errors import Reason, ToolwrightError
+
+_logger = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 1.0
 
 
 def unavailable(error: BaseException) -> ToolwrightError:
-    """STORE_UNAVAILABLE with the first line of what went wrong, for the log: it holds no parameters."""
+    """STORE_UNAVAILABLE. What went wrong is for the log alone: it may name hosts, users and files."""
     cause = getattr(error, "orig", None) or error
     what = (str(cause).splitlines() or [""])[0] or type(cause).__name__
-    return ToolwrightError(
-        Reason.STORE_UNAVAILABLE, f"the database cannot be used now: {what[:300]}", retry_delay=RETRY_SECONDS
-    )
+    _logger.warning("the database cannot be used now: %s", what[:300])
+    return ToolwrightError(Reason.STORE_UNAVAILABLE, "the database cannot be used now", retry_delay=RETRY_SECONDS)
