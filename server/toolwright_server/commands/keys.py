@@ -8,12 +8,11 @@ import grpc
 
 from toolwright.v1 import keys_pb2 as pb
 from toolwright.v1 import keys_pb2_grpc
-from toolwright_server.commands import failures
 from toolwright_server.commands.asking import UsageError
-from toolwright_server.commands.connecting import Unreachable, connected
 from toolwright_server.commands.documents import document
 from toolwright_server.commands.exits import Exit
 from toolwright_server.commands.printing import for_people, printable, show_json
+from toolwright_server.commands.reaching import ask
 
 _SECONDS = 30.0
 _PAGE = 1000
@@ -96,18 +95,11 @@ def revoke(address: str | None, key_id: str, *, as_json: bool) -> int:
 
 
 def _asked(address: str | None, work: Callable[[keys_pb2_grpc.KeyServiceStub], None]) -> int:
-    try:
-        with connected(address) as channel:
-            work(keys_pb2_grpc.KeyServiceStub(channel))
-    except UsageError as error:
-        print(f"toolwright: {error}", file=sys.stderr)
-        return Exit.USAGE
-    except Unreachable as error:
-        print(f"toolwright: {error}", file=sys.stderr)
-        return Exit.UNAVAILABLE
-    except grpc.RpcError as error:
-        return failures.of_rpc(error).tell()
-    return Exit.OK
+    def question(channel: grpc.Channel) -> int:
+        work(keys_pb2_grpc.KeyServiceStub(channel))
+        return Exit.OK
+
+    return ask(address, question)
 
 
 def _listed(stub: keys_pb2_grpc.KeyServiceStub, tenant: str) -> list[pb.ApiKey]:
