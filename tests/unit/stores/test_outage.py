@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-import sqlite3
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from toolwright_server.stores.sql.executions import SqlExecutionStore
 from toolwright_server.stores.sql.recovery import SqlRecovery
 from toolwright_server.stores.sql.spill import OutcomeSpill
 
-from .written import opened, row, writing
+from .written import locked, opened, row, writing
 
 pytestmark = pytest.mark.asyncio
 
@@ -34,15 +33,8 @@ class House:
     recovery: SqlRecovery
     now: float = 0.0
 
-    @contextlib.contextmanager
-    def outage(self) -> Generator[None]:
-        other = sqlite3.connect(str(self.database.options.url.database), isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        finally:
-            other.execute("ROLLBACK")
-            other.close()
+    def outage(self) -> contextlib.AbstractContextManager[None]:
+        return locked(self.database)
 
     async def drain(self) -> None:
         await self.spill.drain(self.recovery.restore, self.store.forget)
