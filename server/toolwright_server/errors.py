@@ -4,6 +4,7 @@ Every refusal and failure in the server is a `ToolwrightError` or a `Failure` wi
 reasons. Nothing here knows gRPC: `rpc/status.py` turns an error into a status.
 """
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
@@ -216,6 +217,19 @@ def invalid(field_name: str, description: str) -> ToolwrightError:
     """INVALID_ARGUMENTS for one field of a request."""
     message = f"{field_name}: {description}" if field_name else description
     return ToolwrightError(Reason.INVALID_ARGUMENTS, message, violations=(Violation(field_name, description),))
+
+
+_COME_BACK_SECONDS = (0.2, 0.6)
+
+
+def crowded(limit: int, message: str) -> Failure:
+    """CONCURRENCY_LIMITED: nothing was started, and who is refused comes back spread over a while, not at once."""
+    return Failure(
+        Reason.CONCURRENCY_LIMITED,
+        message,
+        retry_delay=random.uniform(*_COME_BACK_SECONDS),  # noqa: S311 - spreads load, protects nothing
+        metadata={"limit": str(limit), "outcome": "not_started"},
+    )
 
 
 class SettingsError(Exception):

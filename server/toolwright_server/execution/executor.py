@@ -15,7 +15,7 @@ from typing import Any
 
 from toolwright_server.catalog.model import Effect, Record, Runs, Tool
 from toolwright_server.catalog.registry import Catalog
-from toolwright_server.errors import Failure, Reason
+from toolwright_server.errors import Failure, Reason, ToolwrightError, crowded
 from toolwright_server.execution.aftermath import Aftermath
 from toolwright_server.execution.attempt import Answer, attempt, scope_of
 from toolwright_server.execution.attendance import naming
@@ -25,7 +25,7 @@ from toolwright_server.execution.distant import Distant
 from toolwright_server.execution.events import EventLogs
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.ids import Ids
-from toolwright_server.execution.intake import ExecutorOptions, in_time, new_row, resolve, too_many
+from toolwright_server.execution.intake import ExecutorOptions, in_time, new_row, resolve
 from toolwright_server.execution.joining import Joining
 from toolwright_server.execution.model import Execution, Invocation, State, Stopped
 from toolwright_server.execution.nested import call_nested
@@ -83,8 +83,10 @@ class Executor:
 
     async def _admitted(self, invocation: Invocation) -> Flight | Distant:
         """Whether one more may run: a call that nobody waits for and a nested one count like any other."""
-        if len(self._flights) + self._entering >= self._options.running_limit:
-            raise too_many(self._options.running_limit)
+        limit = self._options.running_limit
+        if len(self._flights) + self._entering >= limit:
+            refusal = crowded(limit, f"the server runs {limit} executions at once, and that many are running")
+            raise ToolwrightError.of(refusal)
         self._entering += 1
         try:
             return await self._resolved(invocation)

@@ -1,7 +1,6 @@
 """What is decided about a call before it exists: which tool, whether the arguments are right, how long it may take."""
 
 import asyncio
-import random
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,20 +33,6 @@ class ExecutorOptions:
     storage_timeout: float = 5.0
     # Executions that have not ended.
     running_limit: int = 2_000
-
-
-# Refused callers come back spread over this time, in seconds, not all at once.
-_COME_BACK = (0.2, 0.6)
-
-
-def too_many(limit: int) -> ToolwrightError:
-    """CONCURRENCY_LIMITED: so many executions run already."""
-    return ToolwrightError(
-        Reason.CONCURRENCY_LIMITED,
-        f"the server runs {limit} executions at once, and that many are running",
-        retry_delay=random.uniform(*_COME_BACK),  # noqa: S311 - spreads load, protects nothing
-        metadata={"limit": str(limit), "outcome": "not_started"},
-    )
 
 
 def resolve(catalog: Catalog, options: ExecutorOptions, invocation: Invocation) -> tuple[Tool, Deadline]:

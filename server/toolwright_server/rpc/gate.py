@@ -1,13 +1,10 @@
 """The server's own door: how many calls run at once, and none when it is shutting down. Knows no gRPC."""
 
 import asyncio
-import random
 
-from toolwright_server.errors import Failure, Reason
+from toolwright_server.errors import Failure, Reason, crowded
 from toolwright_server.rpc.call import RpcCall
 
-# Refused callers come back spread over this time, in seconds, not all at once.
-_COME_BACK = (0.2, 0.6)
 _ELSEWHERE = 0.2
 
 DRAINING = Failure(
@@ -46,7 +43,7 @@ class Gate:
             self.turned_away += 1
             return DRAINING
         if self.working >= self._limit:
-            return _full(self._limit, f"the server runs {self._limit} calls at once, and that many are running")
+            return crowded(self._limit, f"the server runs {self._limit} calls at once, and that many are running")
         self.working += 1
         return None
 
@@ -62,7 +59,7 @@ class Gate:
             self.turned_away += 1
             return DRAINING
         if len(self._watching) >= self._watching_limit:
-            return _full(self._watching_limit, f"{self._watching_limit} streams watch executions, and no more can")
+            return crowded(self._watching_limit, f"{self._watching_limit} streams watch executions, and no more can")
         task = asyncio.current_task()
         assert task is not None
         self._watching[task] = call
@@ -95,12 +92,3 @@ class Gate:
             call.told_to_end = True
             task.cancel()
         return len(self._watching)
-
-
-def _full(limit: int, message: str) -> Failure:
-    return Failure(
-        Reason.CONCURRENCY_LIMITED,
-        message,
-        retry_delay=random.uniform(*_COME_BACK),  # noqa: S311 - spreads load, protects nothing
-        metadata={"limit": str(limit), "outcome": "not_started"},
-    )
