@@ -115,13 +115,12 @@ class SqlExecutionStore:
         change = Change(execution, frees=gives_back(execution), entries=self._last_entries(execution))
         settling = _Settling(self, change)
         change.done = settling
-        if self._ended is not None:
-            self._ended(execution)
         if not awaited:
             self._writer.submit_unawaited(change)
             return
         if self._breaker is not None and self._breaker.is_open and self._spilled(change):
             # Nobody waits for a database that has just failed.
+            self._tell(execution)
             return
         self._settling.add(execution.execution_id)
         try:
@@ -254,6 +253,7 @@ class SqlExecutionStore:
         execution = change.execution
         assert execution is not None
         self._settling.discard(execution.execution_id)
+        self._tell(execution)
         if isinstance(error, Unavailable) and self._spilled(change):
             return True
         if isinstance(error, Unavailable) and self._spill is not None and self._spill.remember(change):
@@ -264,6 +264,11 @@ class SqlExecutionStore:
         if error is not None:
             _logger.error("the outcome of %s (%s) is lost: %s", execution.execution_id, execution.state.name, error)
         return error is None
+
+    def _tell(self, execution: Execution) -> None:
+        # Only now: until an end is recorded, somebody may still open the log of its events.
+        if self._ended is not None:
+            self._ended(execution)
 
     def _spilled(self, change: Change) -> bool:
         """Write an outcome down beside the database: it is answered from memory until it is in the tables."""
