@@ -168,6 +168,8 @@ class _Server:
     async def _until_drained(self, rpc: RpcServer, executor: Executor) -> None:
         drain = Drain(rpc, cancel=lambda: executor.stop_all(Stop.DRAINING), settled=executor.settled)
         self._drain, told = drain, self._told
+        if self._is_lost:
+            drain.hurry()
 
         def tell() -> None:
             if told.is_set():

@@ -9,10 +9,11 @@ from typing import Any
 from toolwright_server.catalog.discovery import Loaded, load
 from toolwright_server.catalog.model import DeclarationError
 from toolwright_server.catalog.registry import Catalog
-from toolwright_server.errors import SettingsError
+from toolwright_server.errors import SettingsError, ToolwrightError
 from toolwright_server.settings import Settings, load_settings
 from toolwright_server.telemetry import TelemetryConfigError
 
+EX_TEMPFAIL = 75
 EX_CONFIG = 78
 _REFUSALS = (SettingsError, DeclarationError, TelemetryConfigError)
 
@@ -37,6 +38,10 @@ def serve(config: Path | None, given: Mapping[str, Any]) -> int:
         return run(settings)
     except _REFUSALS as error:
         return _refuse(error)
+    except ToolwrightError as error:
+        # The configuration may be right: the database went away while the server began.
+        _refuse(error)
+        return EX_TEMPFAIL
 
 
 def check(config: Path | None, given: Mapping[str, Any]) -> int:
