@@ -1,0 +1,65 @@
+"""What a limit is: the counters that one call takes from, and what became of the taking. Never keeps anything."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+
+class Kind(Enum):
+    """What a counter counts."""
+
+    WINDOW = "calls begun within any window of so many seconds"
+    DAY = "calls begun on a calendar day (UTC)"
+    MONTH = "calls begun in a calendar month (UTC)"
+    RUNNING = "calls that run at the moment"
+
+
+class Fail(StrEnum):
+    """What a rule says while the shared store does not answer."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    # The limit divided by the servers last seen, counted in process.
+    LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One counter that a call takes one from, and how much it may hold.
+
+    `key` names the counter: all keys of a call begin with its tenant in braces, so that they lie in one slot of a
+    cluster. `rule` is the rule's name in the configuration, `subject` whom it holds for, in words for people.
+    """
+
+    rule: str
+    key: str
+    kind: Kind
+    limit: int
+    subject: str
+    # Length of the window in seconds; 0 for every other kind.
+    window_seconds: float = 0.0
+    fail: Fail = Fail.LOCAL
+    # Counted and reported, not enforced.
+    shadow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A counter as it stands. `reset_seconds`: until one more fits, or for a day or month until it begins anew."""
+
+    check: Check
+    used: int
+    reset_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """What became of a call's checks: all were taken, or, with a `refused` that is not in shadow, none was.
+
+    `readings` stand in the order of the checks, after the taking. `over` are the rules in shadow that would have
+    refused.
+    """
+
+    readings: Sequence[Reading]
+    refused: Reading | None = None
+    over: Sequence[Reading] = ()
