@@ -184,6 +184,11 @@ def is_own_words(error: BaseException) -> bool:
     return isinstance(error, ToolError)
 
 
+def vouches(error: BaseException) -> bool:
+    """Whether the tool itself says that nothing was sent."""
+    return isinstance(error, ToolError) and getattr(error, "nothing_sent", False) is True
+
+
 def _own_words(error: ToolError) -> Failure:
     metadata = {
         clean(key, _WORDS_LIMIT): clean(value, _WORDS_LIMIT)

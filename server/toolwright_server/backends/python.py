@@ -14,6 +14,7 @@ from toolwright_server.backends.invoke import (
     is_own_words,
     target_of,
     tools_logger,
+    vouches,
 )
 from toolwright_server.backends.reports import Reporting
 from toolwright_server.errors import Failure, Reason
@@ -61,12 +62,14 @@ def _is_ours(work: Work, error: BaseException) -> bool:
     return False
 
 
-def ended(work: Work, error: BaseException) -> ToolFailed | Lost:
+def ended(work: Work, error: BaseException) -> NotSent | ToolFailed | Lost:
     """What the exception of a tool means, after logging what only operators may read."""
     if isinstance(error, OutputLimit):
         return ToolFailed(Failure(Reason.OUTPUT_LIMIT, str(error)))
     failure = failure_of(work.tool.name, error)
     report(work, error, failure)
+    if vouches(error):
+        return NotSent(failure)
     return Lost(failure) if failure.reason is Reason.MEMORY_LIMIT else ToolFailed(failure)
 
 

@@ -75,7 +75,9 @@ class SyncToolContext(ToolContext, Protocol):
 class ToolError(Exception):
     """Raised by a tool to fail with words of its own: they reach the caller, unlike other exceptions' text.
 
-    `reason` is the tool's own machine-readable reason (`EMAIL_TAKEN`), sent as metadata `tool_reason`.
+    `reason` is the tool's own machine-readable reason (`EMAIL_TAKEN`), sent as metadata `tool_reason`. `retryable`: the
+    server tries again by the tool's policy, after `retry_delay` seconds if given; a SIDE_EFFECT tool only with
+    `nothing_sent`, by which the tool vouches that nothing has happened (the connection was refused, say).
     """
 
     def __init__(
@@ -87,10 +89,12 @@ class ToolError(Exception):
         suggested_action: str = "",
         retryable: bool = False,
         retry_delay: float | None = None,
+        nothing_sent: bool = False,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.nothing_sent = nothing_sent
         self.reason = reason
         self.user_message = user_message
         self.suggested_action = suggested_action

@@ -20,6 +20,7 @@ from toolwright_server.catalog.model import (
     Effect,
     LookUp,
     Record,
+    RetryPolicy,
     Runs,
     Tool,
 )
@@ -29,6 +30,7 @@ from toolwright_server.errors import SettingsError
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound="ToolkitSettings")
 
+ATTEMPTS_LIMIT = 100
 MARK = "__toolwright_tool__"
 
 
@@ -57,6 +59,7 @@ def tool(
     keep_result: bool = True,
     record: Literal["awaited", "lazy"] = "awaited",
     look_up: LookUp | None = None,
+    retry: RetryPolicy | None = None,
 ) -> Callable[[F], F]:
     """Declare a function as a tool; the function itself stays as it is.
 
@@ -65,7 +68,8 @@ def tool(
     `timeout_seconds` absent: the category's. `memory_limit_bytes` holds for worker processes. `keep_arguments`,
     `keep_result`: whether the history keeps them (secrets never). `record="lazy"`: a READ_ONLY tool's answer does not
     wait for its record. `look_up(arguments, execution)`, sync or async, settles a SIDE_EFFECT tool's unknown outcomes
-    with Found, NotDone or StillUnknown. Raises DeclarationError.
+    with Found, NotDone or StillUnknown. `retry`: how often a failure that is marked as retryable is tried again, three
+    times by default; a SIDE_EFFECT tool only when nothing was sent. Raises DeclarationError.
     """
 
     def declare(function: F) -> F:
@@ -94,6 +98,7 @@ def tool(
             keep_result=keep_result,
             record=_record(record, where),
             look_up=look_up,
+            retry=retry or RetryPolicy(),
         )
         check(declared, where)
         setattr(function, MARK, declared)
@@ -118,8 +123,19 @@ def check(declared: Tool, where: str) -> None:
         raise DeclarationError(f"{where}: memory_limit_bytes holds in worker processes only; the tool runs elsewhere")
     if declared.record is Record.LAZY and declared.effect is not Effect.READ_ONLY:
         raise DeclarationError(f'{where}: record="lazy" is for READ_ONLY tools; it is {declared.effect.name}')
+    _check_retry(declared.retry, where)
     if declared.look_up is not None:
         _check_look_up(declared, declared.look_up, where)
+
+
+def _check_retry(retry: RetryPolicy, where: str) -> None:
+    if not 1 <= retry.attempts <= ATTEMPTS_LIMIT:
+        raise DeclarationError(f"{where}: retry.attempts {retry.attempts} must be 1 to {ATTEMPTS_LIMIT}")
+    if not 0 < retry.base_seconds <= retry.maximum_seconds < float("inf"):
+        raise DeclarationError(
+            f"{where}: retry.base_seconds {retry.base_seconds} must be positive and at most maximum_seconds "
+            f"{retry.maximum_seconds}"
+        )
 
 
 def _check_look_up(declared: Tool, look_up: LookUp, where: str) -> None:

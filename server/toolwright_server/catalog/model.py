@@ -38,6 +38,19 @@ class Record(StrEnum):
     LAZY = "lazy"
 
 
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and when a failed attempt is repeated. Times in seconds.
+
+    `attempts` counts the first one too. The pause before the second is about `base_seconds` and doubles from then on,
+    up to `maximum_seconds`; a random part of at most `base_seconds` is added, so that callers do not come back at once.
+    """
+
+    attempts: int = 4
+    base_seconds: float = 1.0
+    maximum_seconds: float = 30.0
+
+
 LookUp = Callable[[dict[str, Any] | None, UnknownExecution], LookedUp | Awaitable[LookedUp]]
 """Says what became of a call: from its arguments as they were kept (None: not kept) and its execution."""
 
@@ -63,6 +76,7 @@ class Tool:
     keep_result: bool = True
     record: Record = Record.AWAITED
     look_up: LookUp | None = None
+    retry: RetryPolicy = RetryPolicy()
 
     @property
     def has_secrets(self) -> bool:

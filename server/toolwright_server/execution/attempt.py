@@ -1,4 +1,4 @@
-"""One attempt: the backend runs the tool, in the task that walks the corridor, until it answers or is told to stop.
+"""What runs between intent and outcome: the tool, in the corridor's own task, until it answers or is told to stop.
 
 A task more would cost every call another turn of the loop. So the order to stop cancels the corridor's own task, and
 a tool that does not yield to it keeps that task: the execution is then settled in another one.
@@ -6,12 +6,12 @@ a tool that does not yield to it keeps that task: the execution is then settled 
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from opentelemetry import context as otel
 
-from toolwright_server.execution.backend import Backend, Work
+from toolwright_server.execution.backend import Work
 from toolwright_server.execution.flight import Flight
 from toolwright_server.execution.propagation import CallContext
 from toolwright_server.telemetry.logs import bind_call
@@ -19,6 +19,10 @@ from toolwright_server.telemetry.logs import bind_call
 # A call's limit may be that of the call in which it is a step. Timers are exact to a millisecond or two: the step is
 # told so much later, or its failure would sometimes be its parent's answer before the parent's own time is up.
 LATE_SECONDS = 0.002
+
+
+# All attempts of a call: what its tool returns, as JSON text. Raises what a Backend raises.
+Run = Callable[[Work], Awaitable[bytes]]
 
 
 @dataclass(slots=True)
@@ -30,9 +34,9 @@ class Answer:
 
 
 async def attempt(
-    flight: Flight, backend: Backend, work: Work, grace_seconds: float, overrun: Callable[[Flight], None]
+    flight: Flight, work: Work, run: Run, grace_seconds: float, overrun: Callable[[Flight], None]
 ) -> Answer:
-    """Run the backend in the current task, and cancel it when the flight is told to stop.
+    """Run the tool in the current task, and cancel it when the flight is told to stop. `run` is all its attempts.
 
     `overrun` is called when it has not ended `grace_seconds` after that. Never raises what the backend raised.
     """
@@ -52,7 +56,7 @@ async def attempt(
     flight.interrupt = interrupt
     flight.deadline.arm(flight.time_up, loop, flight.invocation.depth * LATE_SECONDS)
     try:
-        answer = Answer(await backend.run(work))
+        answer = Answer(await run(work))
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - what it means is judged by outcome.py
         answer = Answer(error=error)
     finally:

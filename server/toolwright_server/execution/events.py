@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from toolwright_server.errors import Failure
 from toolwright_server.execution.model import TRANSITIONS, Execution, State
 
 
@@ -39,7 +40,16 @@ class Logged:
     text: str
 
 
-Happening = StateChanged | Progressed | Wrote | Logged
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """An attempt (numbered from 1) failed, and another one follows after so many seconds."""
+
+    attempt: int
+    failure: Failure
+    delay_seconds: float
+
+
+Happening = StateChanged | Progressed | Wrote | Logged | Retried
 DROPPABLE = (Progressed, Logged)
 
 

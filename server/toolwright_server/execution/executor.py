@@ -31,6 +31,7 @@ from toolwright_server.execution.model import Execution, Invocation, State, Stop
 from toolwright_server.execution.nested import call_nested
 from toolwright_server.execution.once import Repeated, repeated
 from toolwright_server.execution.outcome import Outcome, judge
+from toolwright_server.execution.retrying import Chances, attempts
 from toolwright_server.execution.store import ExecutionStore, RecordFailed
 from toolwright_server.telemetry import Metrics, Tracing
 
@@ -52,6 +53,7 @@ class Executor:
         tracing: Tracing,
         metrics: Metrics,
         ids: Callable[[], str] | None = None,
+        chances: Chances | None = None,
     ) -> None:
         self._options = options
         self._catalog = catalog
@@ -61,6 +63,7 @@ class Executor:
         self._tracing = tracing
         self._metrics = metrics
         self._ids = ids or Ids()
+        self._chances = chances or Chances()
         self._aftermath = Aftermath(store, metrics)
         self._joining = joining
         self._flights: dict[str, Flight] = {}
@@ -140,7 +143,8 @@ class Executor:
         """The backend runs the tool until it answers, or until it must stop."""
         task = flight.task
         backend, grace = self._backends[flight.tool.runs], self._options.stop_grace
-        answer = await attempt(flight, backend, self._work(flight), grace, self._overrun)
+        run = partial(attempts, flight, backend, self._chances)
+        answer = await attempt(flight, self._work(flight), run, grace, self._overrun)
         if flight.task is task:
             await self._settled(flight, judge(flight, answer), Stopped.YES)
 

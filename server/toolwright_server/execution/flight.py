@@ -21,6 +21,7 @@ from toolwright_server.execution.events import (
     Logged,
     Progressed,
     Retold,
+    Retried,
     Wrote,
     state_changes,
 )
@@ -223,10 +224,21 @@ class Flight:
         now, at = time.monotonic(), time.time()
         # First, because it refuses what has ended: a record that was settled must not change any more.
         self.move(State.RUNNING, at)
-        self.started_at = now
-        self.execution.start_time = at
-        self.execution.queue_seconds = now - self.invocation.received
         self.execution.attempts += 1
+        if self.started_at is None:
+            self.started_at = now
+            self.execution.start_time = at
+            self.execution.queue_seconds = now - self.invocation.received
+
+    def retrying(self, retried: Retried, *, nothing_sent: bool) -> None:
+        """An attempt failed, and another one follows."""
+        if nothing_sent:
+            # Proven: whatever ends it now, it is as if it had never been started.
+            self.started_at = None
+        at = time.time()
+        if self.execution.state is not State.RETRYING:
+            self.move(State.RETRYING, at)
+        self._append(at, retried)
 
     def progress(self, done: float, total: float | None, message: str) -> None:
         self._report(Progressed(done, total, message[:MESSAGE_LIMIT]))

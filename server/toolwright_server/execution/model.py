@@ -17,6 +17,7 @@ class State(IntEnum):
 
     QUEUED = 1
     RUNNING = 2
+    RETRYING = 3
     SUCCEEDED = 6
     FAILED = 7
     TIMED_OUT = 8
@@ -30,8 +31,16 @@ TERMINAL = frozenset(
 )
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
-    State.QUEUED: frozenset({State.RUNNING, State.TIMED_OUT, State.CANCELLED, State.REJECTED, State.FAILED}),
-    State.RUNNING: frozenset({State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED, State.OUTCOME_UNKNOWN}),
+    State.QUEUED: frozenset(
+        {State.RUNNING, State.RETRYING, State.TIMED_OUT, State.CANCELLED, State.REJECTED, State.FAILED}
+    ),
+    State.RUNNING: frozenset(
+        {State.RETRYING, State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED, State.OUTCOME_UNKNOWN}
+    ),
+    # REJECTED: no attempt was ever begun. OUTCOME_UNKNOWN: by a survivor, who cannot know that nothing was sent.
+    State.RETRYING: frozenset(
+        {State.RUNNING, State.FAILED, State.TIMED_OUT, State.CANCELLED, State.REJECTED, State.OUTCOME_UNKNOWN}
+    ),
     **{state: frozenset[State]() for state in TERMINAL},
     # By reconciliation alone, when it is learned whether it happened after all.
     State.OUTCOME_UNKNOWN: frozenset({State.SUCCEEDED, State.FAILED}),
@@ -69,6 +78,8 @@ class Invocation:
     # What the client's own deadline leaves us, None when it has none.
     client_budget: float | None = None
     timeout: float | None = None
+    # Attempts in all, when fewer than the tool's own.
+    max_attempts: int | None = None
     detach: bool = False
     request_id: str = ""
     session_id: str = ""

@@ -14,7 +14,7 @@ from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Failure, invalid
 from toolwright_server.execution import canonical, texts
 from toolwright_server.execution.deadline import client_budget
-from toolwright_server.execution.events import Event, Happening, Logged, Progressed, StateChanged, Wrote
+from toolwright_server.execution.events import Event, Happening, Logged, Progressed, Retried, StateChanged, Wrote
 from toolwright_server.execution.model import Execution, Invocation
 from toolwright_server.execution.wellknown import (
     fill_duration,
@@ -30,6 +30,7 @@ from toolwright_server.rpc.call import RpcCall
 STRUCT_LIMIT = 256 * 1024
 LABEL_KEY_LIMIT = 63
 LABEL_VALUE_LIMIT = 256
+ATTEMPTS_LIMIT = 100
 _EFFECTS = {effect: pb.Effect.Value(f"EFFECT_{effect.name}") for effect in Effect}
 
 
@@ -54,6 +55,7 @@ def invocation(call: pb.ToolCall, rpc: RpcCall, arguments_limit: int) -> Invocat
         received=rpc.received,
         client_budget=None if rpc.remaining is None else client_budget(rpc.remaining),
         timeout=_timeout(call),
+        max_attempts=_max_attempts(call),
         detach=call.detach_on_disconnect,
         request_id=request_id,
         session_id=session,
@@ -84,6 +86,14 @@ def _timeout(call: pb.ToolCall) -> float | None:
     if seconds <= 0:
         raise invalid("call.timeout", "must be positive")
     return seconds
+
+
+def _max_attempts(call: pb.ToolCall) -> int | None:
+    if not call.HasField("max_attempts"):
+        return None
+    if not 1 <= call.max_attempts <= ATTEMPTS_LIMIT:
+        raise invalid("call.max_attempts", f"must be 1 to {ATTEMPTS_LIMIT}")
+    return call.max_attempts
 
 
 def heartbeat_seconds(request: Any, longest: float = 15.0) -> float:
@@ -353,9 +363,16 @@ def _log(message: pb.ExecutionEvent, what: Logged) -> None:
     message.log.text = what.text
 
 
+def _retry(message: pb.ExecutionEvent, what: Retried) -> None:
+    message.retry.attempt = what.attempt
+    _error(message.retry.error, what.failure)
+    fill_duration(message.retry.delay, what.delay_seconds)
+
+
 _HAPPENINGS: dict[type[Happening], Callable[[pb.ExecutionEvent, Any], None]] = {
     Progressed: _progress,
     StateChanged: _state_change,
     Wrote: _output,
     Logged: _log,
+    Retried: _retry,
 }

@@ -21,6 +21,7 @@ from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.intake import ExecutorOptions
 from toolwright_server.execution.model import Execution, Stopped
+from toolwright_server.execution.retrying import Chances
 from toolwright_server.stores.memory.events import LogBounds, MemoryEventLogs
 from toolwright_server.stores.memory.executions import Bounds, MemoryExecutionStore
 from toolwright_server.telemetry import Metrics, Tracing
@@ -81,6 +82,8 @@ class House:
         self.store = WatchedStore(Bounds(1_000, 100 * MEBIBYTE, 3_600.0), self.logs)
         self.store.added, self.store.corrected = asyncio.Event(), asyncio.Event()
         self.options: dict[str, Any] = dict(OPTIONS)
+        self.pauses: list[float] = []
+        self.chances = Chances(self._pause, lambda low, _: low)
         self._scripted = Scripted()
         self._tools: list[Tool] = []
         self._executor: Executor | None = None
@@ -117,8 +120,14 @@ class House:
                     recording=False,
                 ),
                 metrics=self.metrics,
+                chances=self.chances,
             )
         return self._executor
+
+    async def _pause(self, seconds: float) -> None:
+        """Between two attempts no time passes."""
+        self.pauses.append(seconds)
+        await asyncio.sleep(0)
 
     async def begin(self, name: str, arguments: Mapping[str, Any] | None = None, **facts: Any) -> Flight:
         """Start a call of `tests.<name>`; `facts` are fields of its Invocation."""

@@ -212,7 +212,8 @@ async def test_a_failed_call_brings_the_words_of_the_tool_that_failed(house: Hou
     (error,) = errors
     child = await child_of(house, execution)
     assert (error.reason, error.message, error.retryable) == ("TOOL_FAILED", "the email is taken", True)
-    assert error.metadata == {"tool_reason": "EMAIL_TAKEN", "execution_id": child.execution_id}
+    tried = {"attempts": "4", "no_retry": "4 attempts were made, which is all that are allowed"}
+    assert error.metadata == {"tool_reason": "EMAIL_TAKEN", "execution_id": child.execution_id, **tried}
 
 
 async def test_a_child_gets_arguments_of_its_own_and_json_only(house: House) -> None:

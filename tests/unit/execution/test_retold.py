@@ -17,9 +17,14 @@ pytestmark = pytest.mark.asyncio
 
 
 def paths(*before: State) -> list[list[State]]:
-    """Every way from QUEUED to a terminal state, and on."""
+    """Every way from QUEUED to a terminal state, and on, with one retry at the most."""
     here = [[*before[1:]]] if before[-1] in TERMINAL else []
-    return here + [path for to in TRANSITIONS[before[-1]] for path in paths(*before, to)]
+    return here + [
+        path
+        for to in TRANSITIONS[before[-1]]
+        if to is not State.RETRYING or to not in before
+        for path in paths(*before, to)
+    ]
 
 
 def flown(path: list[State], bounds: LogBounds, *, read_early: bool) -> Flight:
@@ -31,7 +36,7 @@ def flown(path: list[State], bounds: LogBounds, *, read_early: bool) -> Flight:
         here.move(state, float(number))
         if state is State.RUNNING:
             here.execution.start_time = float(number)
-        else:
+        elif state is not State.RETRYING:
             here.execution.end_time = float(number)
     return here
 

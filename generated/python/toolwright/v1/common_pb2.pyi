@@ -259,6 +259,7 @@ class ToolCall(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     PARENT_EXECUTION_ID_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     tool: _builtins.str
     """Name of the tool, for example `crm.contact.create`. Required, 1 to 128
     characters. As in every name and label of a call, control characters and
@@ -303,6 +304,10 @@ class ToolCall(_message.Message):
     """The execution in which this call is a step. Set by clients inside a tool.
     Absent: a root.
     """
+    max_attempts: _builtins.int
+    """Most attempts in all, the first one included, 1 to 100: a call can narrow what
+    its tool allows, not widen it. Absent: as the tool says. 1: never again.
+    """
     @_builtins.property
     def arguments(self) -> _struct_pb2.Struct:
         """For hand typing and grpcurl. Numbers are doubles: integers above 2^53
@@ -340,13 +345,19 @@ class ToolCall(_message.Message):
         task_id: _builtins.str = ...,
         parent_execution_id: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        max_attempts: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "arguments_form", b"arguments_form", "arguments_json", b"arguments_json", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "arguments", b"arguments", "arguments_form", b"arguments_form", "arguments_json", b"arguments_json", "max_attempts", b"max_attempts", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "arguments", b"arguments", "arguments_form", b"arguments_form", "arguments_json", b"arguments_json", "detach_on_disconnect", b"detach_on_disconnect", "labels", b"labels", "parent_execution_id", b"parent_execution_id", "request_id", b"request_id", "session_id", b"session_id", "task_id", b"task_id", "timeout", b"timeout", "tool", b"tool", "tool_version", b"tool_version", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "agent_id", b"agent_id", "arguments", b"arguments", "arguments_form", b"arguments_form", "arguments_json", b"arguments_json", "detach_on_disconnect", b"detach_on_disconnect", "labels", b"labels", "max_attempts", b"max_attempts", "parent_execution_id", b"parent_execution_id", "request_id", b"request_id", "session_id", b"session_id", "task_id", b"task_id", "timeout", b"timeout", "tool", b"tool", "tool_version", b"tool_version", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_attempts: _TypeAlias = _typing.Literal["max_attempts"]  # noqa: Y015
+    _WhichOneofArgType__max_attempts: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts"]  # noqa: Y015
     _WhichOneofReturnType_arguments_form: _TypeAlias = _typing.Literal["arguments", "arguments_json"]  # noqa: Y015
     _WhichOneofArgType_arguments_form: _TypeAlias = _typing.Literal["arguments_form", b"arguments_form"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_attempts) -> _WhichOneofReturnType__max_attempts | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_arguments_form) -> _WhichOneofReturnType_arguments_form | None: ...
 
 Global___ToolCall: _TypeAlias = ToolCall  # noqa: Y015
@@ -721,6 +732,7 @@ class ExecutionEvent(_message.Message):
     WARNING_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
+    RETRY_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """The execution it happened to."""
     sequence: _builtins.int
@@ -763,6 +775,10 @@ class ExecutionEvent(_message.Message):
     def finished(self) -> Global___Execution:
         """The execution ended. Exactly one, the last event of every stream."""
 
+    @_builtins.property
+    def retry(self) -> Global___Retry:
+        """An attempt failed, and another one follows."""
+
     def __init__(
         self,
         *,
@@ -777,16 +793,51 @@ class ExecutionEvent(_message.Message):
         warning: Global___Warning | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
         finished: Global___Execution | None = ...,
+        retry: Global___Retry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "event_time", b"event_time", "finished", b"finished", "heartbeat", b"heartbeat", "log", b"log", "output", b"output", "progress", b"progress", "snapshot", b"snapshot", "state_change", b"state_change", "warning", b"warning"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "event_time", b"event_time", "finished", b"finished", "heartbeat", b"heartbeat", "log", b"log", "output", b"output", "progress", b"progress", "retry", b"retry", "snapshot", b"snapshot", "state_change", b"state_change", "warning", b"warning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "event_time", b"event_time", "execution_id", b"execution_id", "finished", b"finished", "heartbeat", b"heartbeat", "log", b"log", "output", b"output", "progress", b"progress", "sequence", b"sequence", "snapshot", b"snapshot", "state_change", b"state_change", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "event_time", b"event_time", "execution_id", b"execution_id", "finished", b"finished", "heartbeat", b"heartbeat", "log", b"log", "output", b"output", "progress", b"progress", "retry", b"retry", "sequence", b"sequence", "snapshot", b"snapshot", "state_change", b"state_change", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["snapshot", "state_change", "progress", "output", "log", "warning", "heartbeat", "finished"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["snapshot", "state_change", "progress", "output", "log", "warning", "heartbeat", "finished", "retry"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___ExecutionEvent: _TypeAlias = ExecutionEvent  # noqa: Y015
+
+@_typing.final
+class Retry(_message.Message):
+    """An attempt failed, and another one follows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    DELAY_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.int
+    """Which attempt it was, from 1."""
+    @_builtins.property
+    def error(self) -> Global___ExecutionError:
+        """What went wrong with it."""
+
+    @_builtins.property
+    def delay(self) -> _duration_pb2.Duration:
+        """How long the pause is before the next one."""
+
+    def __init__(
+        self,
+        *,
+        attempt: _builtins.int = ...,
+        error: Global___ExecutionError | None = ...,
+        delay: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay", "error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "delay", b"delay", "error", b"error"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Retry: _TypeAlias = Retry  # noqa: Y015
 
 @_typing.final
 class StateChange(_message.Message):

@@ -22,7 +22,7 @@ from toolwright_server.backends.forked.footprint import Footprint
 from toolwright_server.backends.forked.frames import Frames, Header, frame
 from toolwright_server.backends.forked.linux import become_subreaper, die_with_parent
 from toolwright_server.backends.forked.plan import WorkerLimits
-from toolwright_server.backends.invoke import Refused, answer, bind, failure_of, for_operators, target_of
+from toolwright_server.backends.invoke import Refused, answer, bind, failure_of, for_operators, target_of, vouches
 from toolwright_server.catalog.model import Tool
 from toolwright_server.errors import Failure, Reason
 from toolwright_server.identity import Caller
@@ -158,7 +158,8 @@ def _run(tool: Tool, payload: bytes, context: WorkerContext, result_limit: int) 
         resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
         return ["lost"], failure_to_json(failure_of(tool.name, error), "")
     except BaseException as error:  # noqa: BLE001 (whatever a tool raises is its answer)
-        return ["failed"], failure_to_json(failure_of(tool.name, error), for_operators(tool, error))
+        kind = "refused" if vouches(error) else "failed"
+        return [kind], failure_to_json(failure_of(tool.name, error), for_operators(tool, error))
 
 
 def failure_to_json(failure: Failure, detail: str) -> bytes:

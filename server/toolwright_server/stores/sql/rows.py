@@ -1,15 +1,15 @@
 """Executions as rows and back. The columns are what is filtered by; the rest is one JSON object, the body."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
 
 from toolwright_server.catalog.model import Effect
-from toolwright_server.errors import Failure, Reason, Violation
 from toolwright_server.execution.deadline import DeadlineSource
 from toolwright_server.execution.model import Execution, State, Stopped
 from toolwright_server.identity import Caller
+from toolwright_server.stores import failures
 from toolwright_server.stores.sql.tables import executions
 
 Row = tuple[Any, ...]
@@ -92,7 +92,7 @@ def execution(row: Sequence[Any]) -> Execution:
         start_time=body.get("start_time"),
         queue_seconds=body.get("queue_seconds"),
         tool_seconds=body.get("tool_seconds"),
-        failure=_read_failure(body["failure"]) if "failure" in body else None,
+        failure=failures.read(body["failure"]) if "failure" in body else None,
     )
 
 
@@ -114,31 +114,8 @@ def _body(execution: Execution) -> dict[str, Any]:
     if execution.tool_seconds is not None:
         body["tool_seconds"] = execution.tool_seconds
     if execution.failure is not None:
-        body["failure"] = _failure(execution.failure)
+        body["failure"] = failures.plain(execution.failure)
     return body
-
-
-def _failure(failure: Failure) -> dict[str, Any]:
-    kept: dict[str, Any] = {
-        "reason": failure.reason.name,
-        "message": failure.message,
-        "user_message": failure.user_message,
-        "suggested_action": failure.suggested_action,
-        "retryable": failure.retryable,
-        "retry_delay": failure.retry_delay,
-        "metadata": dict(failure.metadata),
-        "violations": [[violation.field, violation.description] for violation in failure.violations],
-    }
-    return {name: value for name, value in kept.items() if value not in ("", None, {}, [])}
-
-
-def _read_failure(kept: Mapping[str, Any]) -> Failure:
-    violations = tuple(Violation(field, description) for field, description in kept.get("violations", ()))
-    # A reason that a newer release wrote: what it says to people is kept, what programs do with it is not known.
-    name = kept["reason"]
-    reason = Reason[name] if name in Reason.__members__ else Reason.INTERNAL
-    texts = {key: kept[key] for key in ("user_message", "suggested_action", "retryable", "retry_delay") if key in kept}
-    return Failure(reason, kept.get("message", ""), metadata=kept.get("metadata", {}), violations=violations, **texts)
 
 
 def _json(value: Any) -> bytes:

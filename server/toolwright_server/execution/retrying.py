@@ -1,0 +1,137 @@
+"""Tries again what failed and may be tried again, inside the call's one deadline.
+
+Never repeats a side effect: a tool that has any is tried again only when its backend proves that nothing was sent.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+
+from toolwright_server.catalog.model import Effect, RetryPolicy
+from toolwright_server.errors import Failure, Reason
+from toolwright_server.execution.backend import Backend, NotSent, ToolFailed, Work
+from toolwright_server.execution.events import Retried
+from toolwright_server.execution.flight import Flight
+
+# By which a failure names the step that it comes from.
+NESTED_REASON: Final = "nested_reason"
+_DOUBLING: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chances:
+    """How the pauses are made; replaced in tests. `pause` waits so many seconds, `uniform` is random between two."""
+
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    uniform: Callable[[float, float], float] = random.uniform
+
+
+async def attempts(flight: Flight, backend: Backend, chances: Chances, work: Work) -> bytes:
+    """What the tool returns, after as many attempts as its policy and the call allow.
+
+    Raises what the last attempt raised: NotSent, ToolFailed or Lost.
+    """
+    try:
+        return await backend.run(work)
+    except (NotSent, ToolFailed) as error:
+        allowed = _allowed(flight)
+        if allowed == 1 or not _may_repeat(flight, error):
+            raise
+        return await _Again(flight, backend, work, chances, allowed).after(error)
+
+
+def _allowed(flight: Flight) -> int:
+    """How many attempts there may be in all: the call can narrow the tool's policy, not widen it."""
+    own, asked = flight.tool.retry.attempts, flight.invocation.max_attempts
+    return own if asked is None else min(own, asked)
+
+
+def _may_repeat(flight: Flight, error: BaseException) -> bool:
+    if flight.stop_reason is not None or not isinstance(error, (NotSent, ToolFailed)):
+        return False
+    if isinstance(error, ToolFailed) and flight.tool.effect is Effect.SIDE_EFFECT:
+        return False
+    if NESTED_REASON in error.failure.metadata:
+        # A step of the tool was tried again by itself: trying the whole again would multiply the attempts.
+        return False
+    # Places here were waited for in a line already: who got none is told so at once.
+    return error.failure.may_retry() and error.failure.reason is not Reason.CONCURRENCY_LIMITED
+
+
+class _Again:
+    """The attempts after the first one of one call."""
+
+    def __init__(self, flight: Flight, backend: Backend, work: Work, chances: Chances, allowed: int) -> None:
+        self._flight = flight
+        self._backend = backend
+        self._work = work
+        self._chances = chances
+        self._allowed = allowed
+        self._why = ""
+
+    async def after(self, first: NotSent | ToolFailed) -> bytes:
+        """Go on where the first attempt ended."""
+        failed: list[BaseException] = [first]
+
+        async def attempt() -> bytes:
+            if failed:
+                raise failed.pop()
+            return await self._backend.run(self._work)
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda error: _may_repeat(self._flight, error)),
+            wait=self._pause_seconds,
+            stop=self._enough,
+            before_sleep=self._announce,
+            sleep=self._chances.pause,
+            reraise=True,
+        )
+        try:
+            return await retrying(attempt)
+        except (NotSent, ToolFailed) as error:
+            error.failure = self._told(error.failure, retrying.statistics["attempt_number"])
+            raise
+
+    def _pause_seconds(self, state: RetryCallState) -> float:
+        failure = _failure(state)
+        if failure.retry_delay is not None:
+            # Whoever refuses knows best when it will not.
+            return failure.retry_delay
+        policy = self._flight.tool.retry
+        grown = policy.base_seconds * _DOUBLING ** (state.attempt_number - 1)
+        return _bounded(grown + self._chances.uniform(0.0, policy.base_seconds), policy)
+
+    def _enough(self, state: RetryCallState) -> bool:
+        left, pause = self._flight.deadline.remaining(), state.upcoming_sleep
+        if state.attempt_number >= self._allowed:
+            self._why = f"{self._allowed} attempts were made, which is all that are allowed"
+        elif pause >= left:
+            self._why = f"another attempt would begin in {pause:.3f} s, and {left:.3f} s are left"
+        return bool(self._why)
+
+    def _announce(self, state: RetryCallState) -> None:
+        retried = Retried(state.attempt_number, _failure(state), state.upcoming_sleep)
+        self._flight.retrying(retried, nothing_sent=isinstance(_error(state), NotSent))
+
+    def _told(self, failure: Failure, attempts_made: int) -> Failure:
+        """The last failure, with how often it was tried and why no more."""
+        facts = {"attempts": str(attempts_made), **({"no_retry": self._why} if self._why else {})}
+        return replace(failure, metadata={**failure.metadata, **facts})
+
+
+def _error(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome is not None else None
+
+
+def _failure(state: RetryCallState) -> Failure:
+    error = _error(state)
+    assert isinstance(error, (NotSent, ToolFailed)), "nothing else is tried again"
+    return error.failure
+
+
+def _bounded(seconds: float, policy: RetryPolicy) -> float:
+    return min(seconds, policy.maximum_seconds)
