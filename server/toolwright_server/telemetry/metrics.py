@@ -29,6 +29,7 @@ _OBSERVED: dict[str, tuple[str, str, Literal["gauge", "updown"]]] = {
     "toolwright.worker.queue.length": ("{call}", "Calls that wait for a worker process.", "updown"),
     "toolwright.workers": ("{process}", "Worker processes alive.", "updown"),
     "toolwright.workers.busy": ("{process}", "Worker processes that run a call.", "updown"),
+    "toolwright.limits.waiting": ("{call}", "Calls that wait for a place under a concurrency limit.", "updown"),
 }
 
 
@@ -61,6 +62,13 @@ class Metrics:
         self._unauthenticated = Counter(
             "toolwright.authentication.failures", "{call}", "Calls whose credentials proved nothing.", ("reason",)
         )
+        self._limited = Counter(
+            "toolwright.limits.refused", "{call}", "Calls that a rule refused, or in shadow would have.",
+            ("toolwright.limit.rule", "toolwright.limit.shadow"),
+        )  # fmt: skip
+        self._rules_refused = Counter(
+            "toolwright.limits.reload.failures", "{time}", "Times that a changed limits file could not be used."
+        )
         self._dropped = Counter(
             "otel.sdk.processor.span.processed", "{span}", "Spans that were dropped before export.", ("error.type",)
         )
@@ -72,7 +80,7 @@ class Metrics:
             instrument.name: instrument
             for instrument in (
                 self._rpc, self._tool, self._lag, self._blocked, self._kills, self._stubborn, self._unauthenticated,
-                self._dropped, self._exported,
+                self._limited, self._rules_refused, self._dropped, self._exported,
                 Gauge("toolwright.calls.in_flight", "{call}", "Calls that the server is answering.",
                       lambda: self.calls_in_flight, kind="updown"),
                 Gauge("toolwright.loop.lag.last", "s", "How late the event loop was at its last timer.",
@@ -122,6 +130,14 @@ class Metrics:
     def authentication_failed(self, reason: str) -> None:
         """The credentials of a call proved nothing: missing, malformed, revoked_key, expired_token, ..."""
         self._unauthenticated.add(1, (reason,))
+
+    def limit_reached(self, rule: str, *, shadow: bool) -> None:
+        """A rule refused a call, or would have, were it not in shadow."""
+        self._limited.add(1, (rule, "true" if shadow else ""))
+
+    def limits_file_refused(self) -> None:
+        """The limits file was changed and cannot be used: the rules before it hold on."""
+        self._rules_refused.add()
 
     def spans_dropped(self, count: int, reason: str) -> None:
         """Spans never reached the exporter: `queue_full` or `exporter_gone`."""
