@@ -16,6 +16,7 @@ from toolwright.v1 import keys_pb2, keys_pb2_grpc
 
 START_SECONDS = 30.0
 WRITING_TOOLS = ROOT / "benchmarks" / "writing_tools.py"
+LIMITS = ROOT / "benchmarks" / "limits.toml"
 IN_MEMORY = {"TOOLWRIGHT_DATABASE_URL": "memory:"}
 API_KEYS = {"TOOLWRIGHT_AUTH": "api-key"}
 ONE_PERCENT = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
@@ -75,6 +76,7 @@ def toolwright(folder: Path, name: str, chosen: Mapping[str, str]) -> Generator[
         "TOOLWRIGHT_DATA_DIR": str(data),
         "TOOLWRIGHT_AUDIT_KEY_FILE": str(folder / f"{name}.audit.key"),
         "TOOLWRIGHT_TOOLKITS": "diagnostics",
+        "TOOLWRIGHT_LIMITS_FILE": str(LIMITS),
         **chosen,
     }
     command = [str(Path(sys.executable).parent / "toolwright"), "serve", "--tools", str(WRITING_TOOLS)]

@@ -11,6 +11,7 @@ from importlib.metadata import version
 import uvloop
 
 from toolwright.v1 import audit_pb2, keys_pb2, tool_catalog_pb2, tool_execution_pb2
+from toolwright_server.app.limits import Limits
 from toolwright_server.app.record import IN_MEMORY, MemoryRecord, Record
 from toolwright_server.backends.process import ProcessBackend, ProcessOptions
 from toolwright_server.backends.python import PythonBackend
@@ -80,6 +81,7 @@ class _Server:
         self._catalog = Catalog(tools)
         self._options = _executor_options(settings)
         self._logs = MemoryEventLogs(_log_bounds(settings))
+        self._limits = Limits(settings, telemetry.metrics)
         self._told = asyncio.Event()
         self._drain: Drain | None = None
         self._is_lost = False
@@ -97,6 +99,8 @@ class _Server:
             credentials = Credentials(self._settings, record.keys, self._telemetry.metrics.authentication_failed)
             await credentials.start()
             stack.push_async_callback(credentials.close)
+            self._limits.start()
+            stack.push_async_callback(self._limits.close)
             await self._serve(record, credentials)
         return EXIT_LOST if self._is_lost else 0
 
@@ -130,6 +134,7 @@ class _Server:
             catalog=self._catalog,
             backends={Runs.LOOP: PythonBackend(), Runs.PROCESS: self._processes, Runs.THREAD: self._threads},
             store=record.store,
+            limiter=self._limits.limiter,
             joining=record.joining,
             logs=self._logs,
             tracing=self._telemetry.tracing,

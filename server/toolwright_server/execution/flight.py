@@ -26,6 +26,7 @@ from toolwright_server.execution.events import (
 )
 from toolwright_server.execution.model import Execution, Invocation, State
 from toolwright_server.execution.propagation import CallContext
+from toolwright_server.limits.limiter import Admission
 from toolwright_server.telemetry import CallTrace
 
 MESSAGE_LIMIT = 1_024
@@ -55,6 +56,7 @@ class Flight:
         "_events",
         "_logs",
         "_waiters",
+        "admission",
         "answer",
         "answered",
         "context",
@@ -81,6 +83,7 @@ class Flight:
         tool: Tool,
         execution: Execution,
         deadline: Deadline,
+        admission: Admission,
         logs: EventLogs,
         output_limit: int,
         trace: CallTrace,
@@ -90,6 +93,7 @@ class Flight:
         self.tool = tool
         self.execution = execution
         self.deadline = deadline
+        self.admission = admission
         self.output_limit = output_limit
         self.output_size = 0
         self.trace = trace
@@ -212,6 +216,7 @@ class Flight:
     def land(self) -> None:
         """The record is kept: tell whoever waits, and let no child outlive its parent."""
         self.finished = True
+        self.admission.release()
         for waiter in self._waiters:
             _resolve(waiter)
         if self._events is not None:

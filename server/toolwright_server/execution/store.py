@@ -59,6 +59,11 @@ class ExecutionStore(Protocol):
         ...
 
 
+def claims(execution: Execution, now: float) -> bool:
+    """Whether it still has its request id: for a day, unless it gave it back."""
+    return now < execution.create_time + CLAIM_SECONDS and not (execution.ended and gives_back(execution))
+
+
 def gives_back(execution: Execution) -> bool:
     """Whether its end gives its request id back: nothing was started, so that trying again is right; or it was
     cancelled and doing it again does no harm, so that a caller whose connection was lost gets its answer after all.

@@ -1,0 +1,52 @@
+"""Whether a call may begin by its limits: at once, or after waiting for a place within its deadline.
+
+Who makes a call again that was made already is answered whatever its limits say: nothing runs for it.
+"""
+
+from toolwright_server.catalog.model import Tool
+from toolwright_server.errors import Reason, ToolwrightError
+from toolwright_server.execution.deadline import Deadline
+from toolwright_server.execution.model import Execution, Invocation
+from toolwright_server.execution.store import ExecutionStore, claims
+from toolwright_server.limits.limiter import Admission, Asked, Limiter
+
+
+class Admissions:
+    """Asks the limiter for each call. The execution's id is the token under which its places are held."""
+
+    def __init__(self, limiter: Limiter, store: ExecutionStore) -> None:
+        self._limiter = limiter
+        self._store = store
+
+    def at_once(self, invocation: Invocation, tool: Tool, execution: Execution) -> Admission | None:
+        """Let a call in without waiting; None when that takes `admitted`. Raises as that."""
+        if invocation.request_id:
+            return None
+        asked = _asked(invocation, tool)
+        checks = self._limiter.checks_for(asked)
+        return self._limiter.admit_now(checks, execution.execution_id, may_wait=not asked.nested)
+
+    async def admitted(
+        self, invocation: Invocation, tool: Tool, execution: Execution, deadline: Deadline
+    ) -> Admission | Execution:
+        """Let a call in, or the execution that holds its request id already.
+
+        Raises RATE_LIMITED or CONCURRENCY_LIMITED. Cancelled, it leaves nothing behind.
+        """
+        asked, token = _asked(invocation, tool), execution.execution_id
+        if not invocation.request_id:
+            return await self._limiter.admit(asked, token, deadline.remaining())
+        try:
+            return await self._limiter.admit(asked, token, 0.0)
+        except ToolwrightError as refused:
+            holder = await self._store.find(invocation.caller, invocation.request_id)
+            if holder is not None and claims(holder, execution.create_time):
+                return holder
+            if refused.failure.reason is not Reason.CONCURRENCY_LIMITED or asked.nested:
+                raise
+        return await self._limiter.admit(asked, token, deadline.remaining())
+
+
+def _asked(invocation: Invocation, tool: Tool) -> Asked:
+    caller = invocation.caller
+    return Asked(caller.tenant, caller.user, tool.name, tool.category, nested=invocation.depth > 0)
