@@ -17,10 +17,13 @@ from toolwright_server.execution.reconcile import Declared, Reconciler
 from toolwright_server.execution.stop_orders import StopOrders
 from toolwright_server.execution.store import ExecutionStore
 from toolwright_server.identity import Role
+from toolwright_server.limits.headline import headline
 from toolwright_server.rpc import filters, lists
 from toolwright_server.rpc.call import RpcCall
 
 EXECUTION_ID_TRAILER = "toolwright-execution-id"
+# As the IETF's draft "RateLimit header fields for HTTP" writes it: "rule";r=remaining;t=seconds.
+RATE_LIMIT_TRAILER = "ratelimit"
 PAGE_DEFAULT = 50
 FILTER_FIELDS = {
     **dict.fromkeys(FIELDS, filters.TEXT),
@@ -146,6 +149,10 @@ class ToolExecutionService:
         flight = await self._executor.execute(invocation)
         call.execution_id = flight.execution.execution_id
         call.trailers.append((EXECUTION_ID_TRAILER, call.execution_id))
+        if isinstance(flight, Flight) and flight.is_of(invocation):
+            left = headline(flight.admission)
+            if left:
+                call.trailers.append((RATE_LIMIT_TRAILER, left))
         return flight
 
     async def _stream(
