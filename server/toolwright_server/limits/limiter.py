@@ -60,6 +60,17 @@ class Admission:
         return self._taking.readings
 
     @property
+    def tightest(self) -> Reading | None:
+        """Of the limits that hold, running calls aside, the one with fewest calls left; None when there is none."""
+        taking, best, least = self._taking, -1, 0
+        used = taking.used if taking.used is not None else [reading.used for reading in taking.readings]
+        for index, (check, count) in enumerate(zip(self.checks, used, strict=True)):
+            left = check.limit - count
+            if (best < 0 or left < least) and check.kind is not Kind.RUNNING and not check.shadow:
+                best, least = index, left
+        return None if best < 0 else taking.readings[best]
+
+    @property
     def over(self) -> Sequence[Reading]:
         """What rules in shadow would have refused."""
         return self._taking.over

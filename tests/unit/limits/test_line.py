@@ -6,9 +6,9 @@ import pytest
 
 from toolwright_server.limits.line import Line, Place, Shed
 
-pytestmark = pytest.mark.asyncio
+from .house import LONG, settled
 
-LONG = 30.0
+pytestmark = pytest.mark.asyncio
 
 
 class Waiting:
@@ -63,12 +63,6 @@ class Room:
         await asyncio.gather(*(call.task for call in self.calls.values()), return_exceptions=True)
         assert self.line.waiting == 0
         assert self.line.holds(["key", "other"]) is None
-
-
-async def settled() -> None:
-    """Long enough for every task to go on as far as it can."""
-    for _ in range(50):
-        await asyncio.sleep(0)
 
 
 async def test_one_tenants_calls_are_first_in_first_out() -> None:
