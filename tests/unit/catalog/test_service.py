@@ -9,9 +9,12 @@ from toolwright_server.catalog.functions import declared_tool, tool
 from toolwright_server.catalog.model import Effect, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.catalog.service import ToolCatalogService
+from toolwright_server.catalog.settings_registry import ToolSettingsRegistry
 from toolwright_server.errors import ToolwrightError
+from toolwright_server.execution import canonical
 from toolwright_server.identity.caller import ANONYMOUS
 from toolwright_server.rpc.call import RpcCall
+from toolwright_server.stores.memory.tool_settings import MemoryToolSettingsStore
 from toolwright_server.telemetry.tracing import CallTrace
 
 pytestmark = pytest.mark.asyncio
@@ -39,7 +42,9 @@ def service() -> ToolCatalogService:
     def no_arguments(request: Any) -> dict[str, Any]:
         return {}
 
-    return ToolCatalogService(Catalog(tools), timeout_of=lambda _: 1.0, read_arguments=no_arguments)
+    catalog = Catalog(tools)
+    settings = ToolSettingsRegistry(catalog, MemoryToolSettingsStore(), 60.0, canonical.parse)
+    return ToolCatalogService(catalog, timeout_of=lambda _: 1.0, read_arguments=no_arguments, settings=settings)
 
 
 @pytest.mark.parametrize(
