@@ -34,7 +34,7 @@ class Catalog:
                 self._tools[tool.name, ""] = tool
 
     def resolve(self, name: str, version: str = "", visible: Visible = everything, tenant: str = "") -> Tool:
-        """One tool. Raises TOOL_NOT_FOUND, naming near ones; what is hidden or not visible is as if it was not there."""
+        """One tool. Raises TOOL_NOT_FOUND, naming near ones; what is hidden or not visible is as if not there."""
         tool = self._tools.get((name, version))
         settings = self.tenants.of(tenant, name)
         if tool is None or not visible(name) or (settings is not None and settings.hidden):

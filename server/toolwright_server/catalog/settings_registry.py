@@ -19,7 +19,7 @@ ARGUMENTS_LIMIT: Final = 64 * 1024
 _TRIES: Final = 10
 
 Parse = Callable[[str, int], tuple[dict[str, Any], bytes]]
-"""Arguments and their canonical form, from JSON text of one object of so many bytes at most (execution/canonical.py)."""
+"""Arguments and their canonical form, from JSON text of one object of so many bytes at most: canonical.parse."""
 
 _ARGUMENTS: Final = {"fixed_arguments": "fixed_arguments_json", "default_arguments": "default_arguments_json"}
 
