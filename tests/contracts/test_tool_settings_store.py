@@ -1,4 +1,4 @@
-"""Every ToolSettingsStore: what is kept, changed and listed alike, and what the audit trail is told where there is one."""
+"""Every ToolSettingsStore: what is kept, changed and listed alike, and what the trail is told where there is one."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence

@@ -137,7 +137,7 @@ def _limit(typed: str) -> tuple[str, int]:
 
 
 def _micros(typed: str) -> int:
-    """Credits × 10⁶, exactly."""
+    """Millionths of a credit, exactly."""
     try:
         micros = Decimal(typed) * _MICROS
         if 0 <= micros < 2**63 and micros == micros.to_integral_value():
