@@ -85,7 +85,7 @@ class ToolCatalogService:
         return wire.tool(tool, self._timeout_of(tool))
 
     def _settings_message(self, settings: ToolSettings) -> pb.ToolSettings:
-        return wire.settings(settings, self._catalog.resolve(settings.tool).input_schema)
+        return wire.settings(settings, [tool.input_schema for tool in self._catalog.versions(settings.tool)])
 
 
 def _value(tool: Tool, field: str) -> str | None:

@@ -60,15 +60,15 @@ def _seconds(duration: Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
 
 
-def settings(kept: ToolSettings, schema: Schema) -> pb.ToolSettings:
-    """Settings, without the secrets among their arguments: `schema` is the tool's."""
+def settings(kept: ToolSettings, schemas: Sequence[Schema]) -> pb.ToolSettings:
+    """Settings, without what is secret among their arguments to any of the schemas: those of the tool's versions."""
     message = pb.ToolSettings(
         tenant_id=kept.tenant,
         tool=kept.tool,
         enabled=kept.enabled,
         hidden=kept.hidden,
-        fixed_arguments_json=schema.redacted(kept.fixed_arguments).decode() if kept.fixed_arguments else "",
-        default_arguments_json=schema.redacted(kept.default_arguments).decode() if kept.default_arguments else "",
+        fixed_arguments_json=_redacted(kept.fixed_arguments, schemas),
+        default_arguments_json=_redacted(kept.default_arguments, schemas),
         price_micros=kept.price_micros,
         limits=kept.limits,
         etag=kept.etag,
@@ -79,6 +79,12 @@ def settings(kept: ToolSettings, schema: Schema) -> pb.ToolSettings:
     if kept.revision:
         message.update_time.FromMicroseconds(round(kept.update_time * 1e6))
     return message
+
+
+def _redacted(arguments: bytes, schemas: Sequence[Schema]) -> str:
+    for schema in schemas if arguments else ():
+        arguments = schema.redacted(arguments)
+    return arguments.decode()
 
 
 def settings_change(request: pb.UpdateToolSettingsRequest) -> SettingsChange:
