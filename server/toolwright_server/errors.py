@@ -51,6 +51,11 @@ class Reason(Enum):
     RESOURCE_NOT_FOUND = Meaning(
         Code.NOT_FOUND, "There is no such entry.", "Check the id; do not try again with the same one."
     )
+    TOOL_DISABLED = Meaning(
+        Code.FAILED_PRECONDITION,
+        "This tool is turned off.",
+        "Use another tool; do not call this one again unless ListTools says that it is enabled.",
+    )
     INVALID_STATE = Meaning(
         Code.FAILED_PRECONDITION, "This cannot be done now.", "Read the current state first, then decide anew."
     )
@@ -64,6 +69,11 @@ class Reason(Enum):
     )
     FORBIDDEN = Meaning(
         Code.PERMISSION_DENIED, "You are not allowed to do this.", "Ask the operator for the permission that is named."
+    )
+    ETAG_MISMATCH = Meaning(
+        Code.ABORTED,
+        "Somebody else has changed this meanwhile.",
+        "Read it again, decide anew, and send the etag that was read.",
     )
     REQUEST_ID_REUSED = Meaning(
         Code.ALREADY_EXISTS,

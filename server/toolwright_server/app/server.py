@@ -20,8 +20,9 @@ from toolwright_server.catalog.discovery import LoadPlan, load
 from toolwright_server.catalog.model import Runs, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.catalog.service import ToolCatalogService
+from toolwright_server.catalog.settings_registry import ToolSettingsRegistry
 from toolwright_server.errors import SettingsError
-from toolwright_server.execution import wire
+from toolwright_server.execution import canonical, wire
 from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Stop
 from toolwright_server.execution.intake import ExecutorOptions, declared_timeout
@@ -96,7 +97,8 @@ class _Server:
             stack.push_async_callback(self._threads.close)
             record = await self._record()
             stack.push_async_callback(record.close)
-            credentials = Credentials(self._settings, record.keys, self._telemetry.metrics.authentication_failed)
+            count = self._telemetry.metrics.authentication_failed
+            credentials = Credentials(self._settings, record.keys, count, record.listen)
             await credentials.start()
             stack.push_async_callback(credentials.close)
             self._limits.start()
@@ -164,6 +166,9 @@ class _Server:
                 self._catalog,
                 timeout_of=lambda tool: declared_timeout(self._options, tool)[0],
                 read_arguments=lambda message: wire.read_arguments(message, limit)[0],
+                settings=ToolSettingsRegistry(
+                    self._catalog, record.tool_settings, self._options.maximum_timeout, canonical.parse
+                ),
             ),
         )
         if record.trail is not None:

@@ -42,6 +42,27 @@ LookUp = Callable[[dict[str, Any] | None, UnknownExecution], LookedUp | Awaitabl
 """Says what became of a call: from its arguments as they were kept (None: not kept) and its execution."""
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Terms:
+    """What a tenant's settings change about a tool (see terms.py). Arguments are JSON text by name."""
+
+    enabled: bool
+    price_micros: int | None
+    # Kind of rule (settings_model.LIMIT_KINDS) → its number in this tenant.
+    limits: Mapping[str, int]
+    fixed: Mapping[str, bytes]
+    defaults: Mapping[str, bytes]
+    # What callers are shown in place of the tool's input schema.
+    listed_schema: Schema
+    # Why the settings do not fit this version of the tool; empty: they do.
+    misfit: str
+
+    @property
+    def completes(self) -> bool:
+        """Whether the tool may be given other arguments than were sent."""
+        return bool(self.fixed or self.defaults)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tool:
     """One version of one tool. `target` belongs to the backend named by `runs` and is opaque to everybody else."""
@@ -63,6 +84,8 @@ class Tool:
     keep_result: bool = True
     record: Record = Record.AWAITED
     look_up: LookUp | None = None
+    # None: the tool is as it was declared.
+    terms: Terms | None = None
 
     @property
     def has_secrets(self) -> bool:

@@ -3,12 +3,19 @@
 Who makes a call again that was made already is answered whatever its limits say: nothing runs for it.
 """
 
+from typing import Final
+
 from toolwright_server.catalog.model import Tool
+from toolwright_server.catalog.settings_model import LIMIT_KINDS
 from toolwright_server.errors import Reason, ToolwrightError
 from toolwright_server.execution.deadline import Deadline
 from toolwright_server.execution.model import Execution, Invocation
 from toolwright_server.execution.store import ExecutionStore, claims
 from toolwright_server.limits.limiter import Admission, Asked, Limiter
+from toolwright_server.limits.model import Kind
+
+# As tool settings name them, which see.
+_KINDS: Final = {name: Kind[name.upper()] for name in LIMIT_KINDS}
 
 
 class Admissions:
@@ -48,5 +55,7 @@ class Admissions:
 
 
 def _asked(invocation: Invocation, tool: Tool) -> Asked:
-    caller = invocation.caller
-    return Asked(caller.tenant, caller.user, tool.name, tool.category, nested=invocation.depth > 0)
+    caller, overrides = invocation.caller, None
+    if tool.terms is not None and tool.terms.limits:
+        overrides = {_KINDS[name]: limit for name, limit in tool.terms.limits.items()}
+    return Asked(caller.tenant, caller.user, tool.name, tool.category, overrides, nested=invocation.depth > 0)

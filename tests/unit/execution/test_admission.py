@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from toolwright_server.catalog.model import Effect
+from toolwright_server.catalog.settings_model import ToolSettings
 from toolwright_server.errors import Failure, Reason, ToolwrightError
 from toolwright_server.execution.attendance import outlast
 from toolwright_server.execution.backend import NotSent, Work
 from toolwright_server.execution.model import State
+from toolwright_server.identity import ANONYMOUS
 from toolwright_server.limits.model import Kind
 from toolwright_server.limits.rules import CostLimits, Per, Rule, Rules, Slot, Tier
 
@@ -165,3 +167,12 @@ async def test_a_nested_call_takes_no_place_of_its_user_and_never_waits(house: H
     flight = await house.begin("inner", depth=1)
     assert await flight.ended(PATIENCE)
     assert flight.execution.state is State.SUCCEEDED
+
+
+async def test_a_tenant_may_set_a_limit_of_its_own_for_a_tool(house: House) -> None:
+    house.tool(quick)
+    settings = ToolSettings(tenant=ANONYMOUS.tenant, tool="tests.quick", revision=1, limits={"window": 1})
+    house.executor._catalog.tenants.adopt([settings])  # pyright: ignore[reportPrivateUsage]
+    assert (await house.run("quick")).state is State.SUCCEEDED
+    failure = await refusal(house, "quick")
+    assert (failure.reason, failure.metadata["rule"]) == (Reason.RATE_LIMITED, "tool-settings")

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from toolwright_server.execution.model import TERMINAL, State
 
 # The newest migration. A database that is there already needs no look into `migrations/`, nor alembic.
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 
 metadata = sa.MetaData()
 
@@ -184,6 +184,23 @@ api_keys = sa.Table(
     sa.Index("api_keys_of_tenant", "tenant", "key_id"),
     # What was revoked lately, which every server asks every other second.
     _partial("api_keys_revoked", "revoke_time", where="revoke_time IS NOT NULL"),
+)
+
+tool_settings = sa.Table(
+    "tool_settings",
+    metadata,
+    _key("tenant"),
+    _key("tool"),
+    # Of the last change among all: each is higher than those committed before it.
+    sa.Column("revision", _Number, nullable=False),
+    sa.Column("update_time", _Time, nullable=False),
+    # The principal.
+    _key("updater"),
+    # What is set, as a JSON object: see tool_settings.py.
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("tenant", "tool", name="tool_settings_pk"),
+    # What was changed lately, which every server asks when it is told and every other second.
+    sa.Index("tool_settings_changed", "revision", unique=True),
 )
 
 facts = sa.Table(
