@@ -63,3 +63,5 @@ class Taking:
     readings: Sequence[Reading]
     refused: Reading | None = None
     over: Sequence[Reading] = ()
+    # Refused although nobody knows the counters: the shared store does not answer, and a rule is closed without it.
+    unavailable: bool = False
