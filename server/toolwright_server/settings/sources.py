@@ -38,7 +38,7 @@ _OTHER_VARIABLES = (
         )
     ),
 )
-_NOT_YET = ("redis_url", "workers")
+_NOT_YET = ("workers",)
 
 Table = dict[str, Any]
 

@@ -60,7 +60,9 @@ class Address:
         try:
             address.connection(1.0)
         except (TypeError, ValueError, OSError):
-            raise SettingsError(f"{_NAME} has options that do not fit its scheme, or name files that are not there") from None
+            raise SettingsError(
+                f"{_NAME} has options that do not fit its scheme, or name files that are not there"
+            ) from None
         return address
 
     def at(self, host: str, port: int) -> "Address":
@@ -94,7 +96,9 @@ def _checked(url: str) -> str:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise SettingsError(f"{_NAME} is no url: write redis://host:port, with what is special in it percent-encoded") from None
+        raise SettingsError(
+            f"{_NAME} is no url: write redis://host:port, with what is special in it percent-encoded"
+        ) from None
     if parts.scheme not in SCHEMES:
         raise SettingsError(f"{_NAME} must begin with redis://, rediss:// (encrypted) or unix:// (a socket)")
     for name in parse_qs(parts.query, keep_blank_values=True):

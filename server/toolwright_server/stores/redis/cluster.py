@@ -1,7 +1,7 @@
-"""Which server of the store has which keys. One server has all; of a cluster each link is made when it is first needed.
+"""Which server of the store has which keys. One has all; to those of a cluster links are made when they are needed.
 
-The keys of a call lie in one slot, so that one server has all of them. Never asks for the map: whom a server names when it
-is asked for what it does not have, is asked from then on.
+The keys of a call lie in one slot, so that one server has all of them. Never asks for the map: whom a server names when
+it is asked for what it does not have, is asked from then on.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,8 @@ class Cluster:
     def moved(self, ask: Ask, error: MovedError) -> None:
         """Another server has the slot: ask that one, now and from now on."""
         # Without a host it is the one that was asked, at another port.
-        address = self._address.at(error.host or self._address.host, int(error.port))
+        host = str(error.host or "")  # pyright: ignore[reportUnknownMemberType] - redis-py leaves it untyped
+        address = self._address.at(host or self._address.host, int(error.port))
         link = self.links.get(address.where)
         if link is None:
             link = self.links[address.where] = self._make(address, self.moved)

@@ -1,10 +1,10 @@
-"""What calls with the same checks have in common, written once: their commands but for the token, and how to read answers.
+"""What calls with the same checks have in common, written once: their commands but for the token, how to read answers.
 
 Knows neither connections nor time.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final, overload
 
 from toolwright_server.limits.model import Check, Kind, Reading, Taking
 from toolwright_server.stores.redis.scripts import COUNTERS, bulk, evaluated
@@ -56,20 +56,19 @@ class Plan:
             commands.append(evaluated(COUNTERS, [*self._keys, *marks], (verb, *self._arguments, *some)))
         return commands
 
-    def readings(self, answer: Sequence[int]) -> list[Reading]:
+    def readings(self, answer: Sequence[Any]) -> Sequence[Reading]:
         """The readings in an answer to `take` or `read`."""
-        return [
-            Reading(check, answer[place], answer[place + 1] / _MICROSECONDS)
-            for check, place in zip(self.checks, range(2, len(answer), 2), strict=True)
-        ]
+        return Readings(self.checks, answer)
 
-    def taking(self, answer: Sequence[int]) -> Taking:
+    def taking(self, answer: Sequence[Any]) -> Taking:
         """What an answer to `take` says."""
-        readings = self.readings(answer)
-        named = str(answer[1], "ascii") if isinstance(answer[1], bytes) else ""
+        readings = Readings(self.checks, answer)
+        # The numbers of the check that refuses, or of those that are over in shadow; mostly none.
+        named = str(answer[1], "ascii").split() if answer[1] else []
         if answer[0] == REFUSED:
-            return Taking(readings, readings[int(named) - 1])
-        return Taking(readings, None, [readings[int(number) - 1] for number in named.split()] if named else ())
+            return Taking(readings, readings[int(named[0]) - 1])
+        over = [readings[int(number) - 1] for number in named]
+        return Taking(readings, None, over, answer[2::2])
 
     def _split(self, verb: bytes) -> tuple[bytes, bytes]:
         """A command for one token, before and after the mark; the token itself comes last."""
@@ -101,6 +100,33 @@ def _mark(checks: Sequence[Check]) -> bytes | None:
     end = key.find(b"}", begin)
     tag = key[begin : end + 1] if -1 < begin < end - 1 else b""
     return PREFIX + tag + b":call:"
+
+
+class Readings(Sequence[Reading]):
+    """Readings in an answer, made when somebody looks: mostly nobody does."""
+
+    __slots__ = ("_answer", "_checks", "_made")
+
+    def __init__(self, checks: Sequence[Check], answer: Sequence[Any]) -> None:
+        self._checks = checks
+        self._answer = answer
+        self._made: Sequence[Reading] | None = None
+
+    @overload
+    def __getitem__(self, index: int) -> Reading: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Reading]: ...
+    def __getitem__(self, index: int | slice) -> Reading | Sequence[Reading]:
+        if self._made is None:
+            answer = self._answer
+            self._made = [
+                Reading(check, answer[place], answer[place + 1] / _MICROSECONDS)
+                for check, place in zip(self._checks, range(2, len(answer), 2), strict=True)
+            ]
+        return self._made[index]
+
+    def __len__(self) -> int:
+        return len(self._checks)
 
 
 class Plans:

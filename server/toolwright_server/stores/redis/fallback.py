@@ -1,4 +1,4 @@
-"""What each check's `fail` says while the shared store does not answer. Counts in process what is to be counted there."""
+"""What each check's `fail` says while the shared store does not answer. Counts in process what may be counted there."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -6,9 +6,8 @@ No call waits longer for the store than it is allowed to: then the `fail` of eac
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from redis.exceptions import MovedError
 
@@ -20,6 +19,7 @@ from toolwright_server.stores.redis.cluster import Cluster
 from toolwright_server.stores.redis.commands import REFUSED, TAKEN, Plan, Plans
 from toolwright_server.stores.redis.fallback import Fallback
 from toolwright_server.stores.redis.link import Link
+from toolwright_server.stores.redis.opening import RedisLimitOptions, Watch
 from toolwright_server.stores.redis.servers import Servers
 
 _logger = logging.getLogger(__name__)
@@ -27,26 +27,6 @@ _logger = logging.getLogger(__name__)
 # What somebody is told who is refused because the store is gone: by then it has been tried again.
 _RETRY_SECONDS: Final = 1.0
 _HEARTBEATS: Final = 3
-
-
-class Watch(Protocol):
-    """Whom the store tells how it is; telemetry's Metrics is one."""
-
-    def limit_store_round_trip(self, seconds: float) -> None: ...
-
-    def limit_store_decided(self, fail: str) -> None:
-        """A check was decided without the store."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class RedisLimitOptions:
-    """`lease_seconds`: how long the place of a running call holds that nobody renews."""
-
-    url: str
-    server_id: str
-    timeout_milliseconds: float
-    lease_seconds: float
 
 
 class RedisLimitStore:
@@ -63,16 +43,11 @@ class RedisLimitStore:
         self._servers = Servers(self._cluster.link, options.server_id, options.lease_seconds / _HEARTBEATS)
         self._fallback = Fallback(local, lambda: self._servers.count, lambda: _RETRY_SECONDS)
 
-    @classmethod
-    async def open(
-        cls, options: RedisLimitOptions, local: LimitStore, watch: Watch | None = None
-    ) -> "RedisLimitStore":
-        """Connect. A store that cannot be reached is said in the log and tried again. Raises SettingsError."""
-        store = cls(options, Address.parse(options.url), local, watch)
-        await store._cluster.first.settled()
-        await store._servers.say()
-        store._servers.start()
-        return store
+    async def open(self) -> None:
+        """Connect. A store that cannot be reached is said in the log and tried again."""
+        await self._cluster.first.settled()
+        await self._servers.say()
+        self._servers.start()
 
     async def close(self) -> None:
         """Leave, and send what is still to be sent, in bounded time."""
@@ -148,6 +123,9 @@ class RedisLimitStore:
 
     async def _without(self, plan: Plan, token: str) -> Taking:
         """Decide without the store."""
+        if token in self._running:
+            # It holds its places already.
+            return Taking(await self._fallback.read(plan.checks))
         taking = await self._fallback.take(plan.checks, token)
         if self._watch is not None:
             for fail in {check.fail for check in plan.checks}:
@@ -179,7 +157,7 @@ class RedisLimitStore:
         )
 
 
-def _changed(where: str, is_up: bool, why: str) -> None:  # noqa: FBT001 - Link says it so
+def _changed(where: str, is_up: bool, why: str) -> None:
     if is_up:
         _logger.info("the limit store at %s answers: limits are shared", where)
     else:

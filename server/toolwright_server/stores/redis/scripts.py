@@ -10,7 +10,7 @@ class Script:
     """One script: `evalsha` and `text` say the same to a server that knows the script and to one that does not."""
 
     def __init__(self, name: str) -> None:
-        self.body: Final = files(__package__).joinpath(name).read_bytes()
+        self.body: Final = files("toolwright_server.stores.redis").joinpath(name).read_bytes()
         self.sha: Final = hashlib.sha1(self.body, usedforsecurity=False).hexdigest().encode()
 
     def load(self) -> bytes:

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 SERVERS_KEY: Final = b"tw:{servers}"
 # What says that this server can do nothing at all for the moment, and not only that it refuses one command.
 _UNABLE: Final = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "WRONGPASS", "NOPERM", "OOM", "MISCONF")
-_UNABLE_CLASSES: Final = ("ReadOnlyError", "OutOfMemoryError", "AuthenticationError", "NoPermissionError", "MasterDownError")
+_UNABLE_CLASSES: Final = (
+    "ReadOnlyError",
+    "OutOfMemoryError",
+    "AuthenticationError",
+    "NoPermissionError",
+    "MasterDownError",
+)
 
 Broken = (RedisError, OSError, TimeoutError, EOFError)
 
@@ -67,11 +73,12 @@ class Session:
         Raises one of Broken: the connection is of no use any more.
         """
         try:
-            return await self._connection.read_response()
+            answer: Any = await self._connection.read_response()
         except ResponseError as error:
             if is_unable(error):
                 raise UnableError(word_of(error)) from None
             return error
+        return answer
 
     async def close(self) -> None:
         """Close at once; never raises."""
@@ -109,7 +116,7 @@ def is_forgotten(answer: Any) -> bool:
 
 
 def word_of(error: BaseException) -> str:
-    """What may be shown of a failure: a code of Redis, or the error's class. The rest may hold what nobody should see."""
+    """What may be shown of a failure: a code of Redis, or the error's class. The rest may hold a secret."""
     if isinstance(error, UnableError):
         return str(error)
     first = str(error).split(" ", 1)[0]
