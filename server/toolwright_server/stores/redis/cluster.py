@@ -5,7 +5,7 @@ it is asked for what it does not have, is asked from then on.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, cast
 
 from redis.crc import key_slot
 from redis.exceptions import MovedError
@@ -43,7 +43,7 @@ class Cluster:
     def moved(self, ask: Ask, error: MovedError) -> None:
         """Another server has the slot: ask that one, now and from now on."""
         # Without a host it is the one that was asked, at another port.
-        host = str(error.host or "")  # pyright: ignore[reportUnknownMemberType] - redis-py leaves it untyped
+        host = str(cast("Any", error).host or "")
         address = self._address.at(host or self._address.host, int(error.port))
         link = self.links.get(address.where)
         if link is None:

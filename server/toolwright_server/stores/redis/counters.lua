@@ -1,3 +1,4 @@
+#!lua
 -- The counters that one call takes from. What a verb does it does in one go, all or nothing, by the clock of this server.
 --
 -- KEYS: one for each check; then, unless a place that is enforced says which calls are counted, or when a day or month is
@@ -6,6 +7,9 @@
 --
 -- What is kept: W (window) a sorted set token -> instant, R (running) a sorted set token -> end of its lease, D (day)
 -- and M (month) a hash of the period and the count in it. Every key expires by itself.
+--
+-- The first line asks for the strict rules of Redis 7: a server that may not write, or has no memory for more, refuses the
+-- script before it has done anything.
 --
 -- The answer of take and read: status, numbers of checks (the one that refuses, or those that are over in shadow), then
 -- used and reset (µs) of each.

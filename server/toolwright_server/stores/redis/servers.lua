@@ -1,3 +1,4 @@
+#!lua
 -- Who shares this store. KEYS: the set of servers. ARGV: how long a word holds (µs), the server's name, or an empty one
 -- that only asks, and 1 when it leaves. Answers how many there are.
 local time = redis.call('TIME')

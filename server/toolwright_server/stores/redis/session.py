@@ -5,7 +5,7 @@ Knows nothing of what the commands are for.
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from redis.exceptions import (
     ConnectionError as RedisConnectionError,
@@ -73,12 +73,11 @@ class Session:
         Raises one of Broken: the connection is of no use any more.
         """
         try:
-            answer: Any = await self._connection.read_response()
+            return await cast("Any", self._connection).read_response()
         except ResponseError as error:
             if is_unable(error):
                 raise UnableError(word_of(error)) from None
             return error
-        return answer
 
     async def close(self) -> None:
         """Close at once; never raises."""
