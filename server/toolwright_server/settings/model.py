@@ -229,6 +229,13 @@ class Settings(BaseSettings):
     running_executions_limit: _Count = Field(
         2000, description="Executions that have not ended, with detached and nested ones; more are refused."
     )
+    limits_file: str = Field(
+        "", description="TOML file with rules over those that are built in; read again when changed. See limits.md."
+    )
+    limits_file_check_seconds: _Seconds = Field(2, description="How often limits_file is looked at for changes.")
+    limits_queue_limit: _Optional = Field(
+        256, description="Calls that may wait for others to end under a limit of running calls; more are refused."
+    )
     metadata_limit_bytes: _Bytes = Field(16 * _KIB, description="Metadata of one call.")
     message_limit_bytes: _Bytes = Field(16 * _MIB, description="One gRPC message; above the limits of what it carries.")
     drain_notice_seconds: _Pause = Field(
@@ -312,7 +319,9 @@ class Settings(BaseSettings):
             Address.parse(value)
         return value
 
-    @pydantic.field_validator("pepper_file", "tls_certificate_file", "tls_key_file", "tls_client_ca_file")
+    @pydantic.field_validator(
+        "pepper_file", "tls_certificate_file", "tls_key_file", "tls_client_ca_file", "limits_file"
+    )
     @classmethod
     def _expand_file(cls, value: str) -> str:
         return str(Path(value).expanduser()) if value else ""

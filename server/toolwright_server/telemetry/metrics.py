@@ -31,6 +31,7 @@ _OBSERVED: dict[str, tuple[str, str, Literal["gauge", "updown"]]] = {
     "toolwright.worker.queue.length": ("{call}", "Calls that wait for a worker process.", "updown"),
     "toolwright.workers": ("{process}", "Worker processes alive.", "updown"),
     "toolwright.workers.busy": ("{process}", "Worker processes that run a call.", "updown"),
+    "toolwright.limits.waiting": ("{call}", "Calls that wait for a place under a concurrency limit.", "updown"),
 }
 
 
@@ -70,6 +71,13 @@ class Metrics:
             "toolwright.limits.store.missed", "{call}", "Calls that were decided without the shared store of limits.",
             ("fail",),
         )  # fmt: skip
+        self._limited = Counter(
+            "toolwright.limits.refused", "{call}", "Calls that a rule refused, or in shadow would have.",
+            ("toolwright.limit.rule", "toolwright.limit.shadow"),
+        )  # fmt: skip
+        self._rules_refused = Counter(
+            "toolwright.limits.reload.failures", "{time}", "Times that a changed limits file could not be used."
+        )
         self._dropped = Counter(
             "otel.sdk.processor.span.processed", "{span}", "Spans that were dropped before export.", ("error.type",)
         )
@@ -81,7 +89,8 @@ class Metrics:
             instrument.name: instrument
             for instrument in (
                 self._rpc, self._tool, self._lag, self._blocked, self._kills, self._stubborn, self._unauthenticated,
-                self._limit_store, self._decided_without, self._dropped, self._exported,
+                self._limited, self._rules_refused, self._limit_store, self._decided_without,
+                self._dropped, self._exported,
                 Gauge("toolwright.calls.in_flight", "{call}", "Calls that the server is answering.",
                       lambda: self.calls_in_flight, kind="updown"),
                 Gauge("toolwright.loop.lag.last", "s", "How late the event loop was at its last timer.",
@@ -139,6 +148,14 @@ class Metrics:
     def limit_store_decided(self, fail: str) -> None:
         """A call was decided without the shared store: by rules that are open, closed or local."""
         self._decided_without.add(1, (fail,))
+
+    def limit_reached(self, rule: str, *, shadow: bool) -> None:
+        """A rule refused a call, or would have, were it not in shadow."""
+        self._limited.add(1, (rule, "true" if shadow else ""))
+
+    def limits_file_refused(self) -> None:
+        """The limits file was changed and cannot be used: the rules before it hold on."""
+        self._rules_refused.add()
 
     def spans_dropped(self, count: int, reason: str) -> None:
         """Spans never reached the exporter: `queue_full` or `exporter_gone`."""
