@@ -65,6 +65,11 @@ class RedisLimitStore:
         return self._servers.count
 
     @property
+    def connections(self) -> int:
+        """How often a connection was made, or tried."""
+        return sum(link.connections for link in self._cluster.links.values())
+
+    @property
     def timeouts(self) -> int:
         """How often an answer did not come in time."""
         return sum(link.timeouts for link in self._cluster.links.values())
@@ -135,9 +140,10 @@ class RedisLimitStore:
         return taking
 
     def _tell(self, checks: Sequence[Check], token: str, verb: bytes) -> None:
-        self._running.pop(token, None)
-        if checks:
+        plan = self._running.pop(token, None)
+        if plan is None and checks:
             plan = self._plans.of(checks)
+        if plan is not None:
             self._send(plan, plan.about(verb, (token.encode(),)))
 
     def _send(self, plan: Plan, commands: Sequence[bytes]) -> None:
