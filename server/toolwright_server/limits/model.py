@@ -72,3 +72,5 @@ class Taking:
     over: Sequence[Reading] = ()
     # What the readings say is used, where a store knows it without making them.
     used: Sequence[int] | None = None
+    # Refused although nobody knows the counters: the shared store does not answer, and a rule is closed without it.
+    unavailable: bool = False

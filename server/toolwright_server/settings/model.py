@@ -135,6 +135,18 @@ class Settings(BaseSettings):
     spill_limit_bytes: _Bytes = Field(
         16 * _MIB, description="File, taken at start, for outcomes that the database does not take."
     )
+    redis_url: SecretStr = Field(
+        SecretStr(""),
+        description="Where servers share limits, Redis or Valkey: redis://user:password@host:port/0, or rediss://, "
+        "encrypted. Empty: each counts for itself.",
+        json_schema_extra={"default_text": "empty"},
+    )
+    redis_timeout_milliseconds: _Seconds = Field(
+        10, description="How long a call waits for it before each rule decides by its `fail`. See shared-store.md."
+    )
+    redis_lease_seconds: _Seconds = Field(
+        30, description="Places of calls that nobody says still run, as those of a dead server, are free after so long."
+    )
     audit_key_file: str = Field(
         "",
         description="Key that signs the audit trail, outside data_dir; made at the first start. "

@@ -26,6 +26,8 @@ OTHER_METHOD = "_OTHER"
 _OBSERVED: dict[str, tuple[str, str, Literal["gauge", "updown"]]] = {
     "toolwright.executions.running": ("{execution}", "Executions that run now.", "updown"),
     "toolwright.executions.kept": ("{execution}", "Executions that are kept in memory.", "updown"),
+    "toolwright.limits.store.up": ("1", "Whether the shared store of limits answers.", "gauge"),
+    "toolwright.limits.store.servers": ("{server}", "Servers that share the store of limits.", "gauge"),
     "toolwright.worker.queue.length": ("{call}", "Calls that wait for a worker process.", "updown"),
     "toolwright.workers": ("{process}", "Worker processes alive.", "updown"),
     "toolwright.workers.busy": ("{process}", "Worker processes that run a call.", "updown"),
@@ -62,6 +64,13 @@ class Metrics:
         self._unauthenticated = Counter(
             "toolwright.authentication.failures", "{call}", "Calls whose credentials proved nothing.", ("reason",)
         )
+        self._limit_store = Histogram(
+            "toolwright.limits.store.duration", "s", "Round trips to the shared store of limits.", DURATION_BOUNDS
+        )
+        self._decided_without = Counter(
+            "toolwright.limits.store.missed", "{call}", "Calls that were decided without the shared store of limits.",
+            ("fail",),
+        )  # fmt: skip
         self._limited = Counter(
             "toolwright.limits.refused", "{call}", "Calls that a rule refused, or in shadow would have.",
             ("toolwright.limit.rule", "toolwright.limit.shadow"),
@@ -80,7 +89,8 @@ class Metrics:
             instrument.name: instrument
             for instrument in (
                 self._rpc, self._tool, self._lag, self._blocked, self._kills, self._stubborn, self._unauthenticated,
-                self._limited, self._rules_refused, self._dropped, self._exported,
+                self._limited, self._rules_refused, self._limit_store, self._decided_without,
+                self._dropped, self._exported,
                 Gauge("toolwright.calls.in_flight", "{call}", "Calls that the server is answering.",
                       lambda: self.calls_in_flight, kind="updown"),
                 Gauge("toolwright.loop.lag.last", "s", "How late the event loop was at its last timer.",
@@ -130,6 +140,14 @@ class Metrics:
     def authentication_failed(self, reason: str) -> None:
         """The credentials of a call proved nothing: missing, malformed, revoked_key, expired_token, ..."""
         self._unauthenticated.add(1, (reason,))
+
+    def limit_store_round_trip(self, seconds: float) -> None:
+        """The shared store of limits has answered one pipeline."""
+        self._limit_store.record(seconds)
+
+    def limit_store_decided(self, fail: str) -> None:
+        """A call was decided without the shared store: by rules that are open, closed or local."""
+        self._decided_without.add(1, (fail,))
 
     def limit_reached(self, rule: str, *, shadow: bool) -> None:
         """A rule refused a call, or would have, were it not in shadow."""
