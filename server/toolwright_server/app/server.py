@@ -82,7 +82,6 @@ class _Server:
         self._catalog = Catalog(tools)
         self._options = _executor_options(settings)
         self._logs = MemoryEventLogs(_log_bounds(settings))
-        self._limits = Limits(settings, telemetry.metrics)
         self._told = asyncio.Event()
         self._drain: Drain | None = None
         self._is_lost = False
@@ -101,9 +100,9 @@ class _Server:
             credentials = Credentials(self._settings, record.keys, count, record.listen)
             await credentials.start()
             stack.push_async_callback(credentials.close)
-            self._limits.start()
-            stack.push_async_callback(self._limits.close)
-            await self._serve(record, credentials)
+            limits = await Limits.open(self._settings, self._telemetry.metrics)
+            stack.push_async_callback(limits.close)
+            await self._serve(record, credentials, limits)
         return EXIT_LOST if self._is_lost else 0
 
     async def _record(self) -> Record | MemoryRecord:
@@ -114,8 +113,8 @@ class _Server:
         kept = KeptLogs(_bounds(settings), self._logs)
         return await Record.open(settings, lease, self._catalog, ended=kept.add, lost=self._lost)
 
-    async def _serve(self, record: Record | MemoryRecord, credentials: Credentials) -> None:
-        executor = self._executor(record)
+    async def _serve(self, record: Record | MemoryRecord, credentials: Credentials, limits: Limits) -> None:
+        executor = self._executor(record, limits)
         rpc = self._rpc(record, credentials, executor)
         self._observe(record, executor)
         if record.stop_orders is not None:
@@ -130,13 +129,13 @@ class _Server:
         )
         await self._until_drained(rpc, executor)
 
-    def _executor(self, record: Record | MemoryRecord) -> Executor:
+    def _executor(self, record: Record | MemoryRecord, limits: Limits) -> Executor:
         return Executor(
             options=self._options,
             catalog=self._catalog,
             backends={Runs.LOOP: PythonBackend(), Runs.PROCESS: self._processes, Runs.THREAD: self._threads},
             store=record.store,
-            limiter=self._limits.limiter,
+            limiter=limits.limiter,
             joining=record.joining,
             logs=self._logs,
             tracing=self._telemetry.tracing,
