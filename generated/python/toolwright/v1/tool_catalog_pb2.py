@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from toolwright.v1 import common_pb2 as toolwright_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n toolwright/v1/tool_catalog.proto\x12\rtoolwright.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1atoolwright/v1/common.proto\"\xdd\x02\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12%\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\x0e\x32\x15.toolwright.v1.Effect\x12\x19\n\x11input_schema_json\x18\x07 \x01(\t\x12\x1a\n\x12output_schema_json\x18\x08 \x01(\t\x12*\n\x07timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x65nabled\x18\n \x01(\x08\x12/\n\x06labels\x18\x0b \x03(\x0b\x32\x1f.toolwright.v1.Tool.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"I\n\x10ListToolsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"P\n\x11ListToolsResponse\x12\"\n\x05tools\x18\x01 \x03(\x0b\x32\x13.toolwright.v1.Tool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"4\n\x0eGetToolRequest\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12\x14\n\x0ctool_version\x18\x02 \x01(\t\"4\n\x0fGetToolResponse\x12!\n\x04tool\x18\x01 \x01(\x0b\x32\x13.toolwright.v1.Tool\"\x98\x01\n\x18ValidateArgumentsRequest\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12\x14\n\x0ctool_version\x18\x02 \x01(\t\x12,\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x18\n\x0e\x61rguments_json\x18\x04 \x01(\tH\x00\x42\x10\n\x0e\x61rguments_form\"]\n\x19ValidateArgumentsResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x31\n\nviolations\x18\x02 \x03(\x0b\x32\x1d.toolwright.v1.FieldViolation\"4\n\x0e\x46ieldViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t2\x96\x02\n\x12ToolCatalogService\x12N\n\tListTools\x12\x1f.toolwright.v1.ListToolsRequest\x1a .toolwright.v1.ListToolsResponse\x12H\n\x07GetTool\x12\x1d.toolwright.v1.GetToolRequest\x1a\x1e.toolwright.v1.GetToolResponse\x12\x66\n\x11ValidateArguments\x12\'.toolwright.v1.ValidateArgumentsRequest\x1a(.toolwright.v1.ValidateArgumentsResponseBq\n\x11\x64\x65v.toolwright.v1B\x10ToolCatalogProtoP\x01ZHgithub.com/toolwright/toolwright/generated/go/toolwright/v1;toolwrightv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n toolwright/v1/tool_catalog.proto\x12\rtoolwright.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1atoolwright/v1/common.proto\"\xf3\x02\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12%\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\x0e\x32\x15.toolwright.v1.Effect\x12\x19\n\x11input_schema_json\x18\x07 \x01(\t\x12\x1a\n\x12output_schema_json\x18\x08 \x01(\t\x12*\n\x07timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x65nabled\x18\n \x01(\x08\x12/\n\x06labels\x18\x0b \x03(\x0b\x32\x1f.toolwright.v1.Tool.LabelsEntry\x12\x14\n\x0cprice_micros\x18\x0c \x01(\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"I\n\x10ListToolsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"P\n\x11ListToolsResponse\x12\"\n\x05tools\x18\x01 \x03(\x0b\x32\x13.toolwright.v1.Tool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"4\n\x0eGetToolRequest\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12\x14\n\x0ctool_version\x18\x02 \x01(\t\"4\n\x0fGetToolResponse\x12!\n\x04tool\x18\x01 \x01(\x0b\x32\x13.toolwright.v1.Tool\"\x98\x01\n\x18ValidateArgumentsRequest\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12\x14\n\x0ctool_version\x18\x02 \x01(\t\x12,\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x18\n\x0e\x61rguments_json\x18\x04 \x01(\tH\x00\x42\x10\n\x0e\x61rguments_form\"]\n\x19ValidateArgumentsResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x31\n\nviolations\x18\x02 \x03(\x0b\x32\x1d.toolwright.v1.FieldViolation\"4\n\x0e\x46ieldViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t2\x96\x02\n\x12ToolCatalogService\x12N\n\tListTools\x12\x1f.toolwright.v1.ListToolsRequest\x1a .toolwright.v1.ListToolsResponse\x12H\n\x07GetTool\x12\x1d.toolwright.v1.GetToolRequest\x1a\x1e.toolwright.v1.GetToolResponse\x12\x66\n\x11ValidateArguments\x12\'.toolwright.v1.ValidateArgumentsRequest\x1a(.toolwright.v1.ValidateArgumentsResponseBq\n\x11\x64\x65v.toolwright.v1B\x10ToolCatalogProtoP\x01ZHgithub.com/toolwright/toolwright/generated/go/toolwright/v1;toolwrightv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,23 +38,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOOL_LABELSENTRY']._loaded_options = None
   _globals['_TOOL_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_TOOL']._serialized_start=142
-  _globals['_TOOL']._serialized_end=491
-  _globals['_TOOL_LABELSENTRY']._serialized_start=446
-  _globals['_TOOL_LABELSENTRY']._serialized_end=491
-  _globals['_LISTTOOLSREQUEST']._serialized_start=493
-  _globals['_LISTTOOLSREQUEST']._serialized_end=566
-  _globals['_LISTTOOLSRESPONSE']._serialized_start=568
-  _globals['_LISTTOOLSRESPONSE']._serialized_end=648
-  _globals['_GETTOOLREQUEST']._serialized_start=650
-  _globals['_GETTOOLREQUEST']._serialized_end=702
-  _globals['_GETTOOLRESPONSE']._serialized_start=704
-  _globals['_GETTOOLRESPONSE']._serialized_end=756
-  _globals['_VALIDATEARGUMENTSREQUEST']._serialized_start=759
-  _globals['_VALIDATEARGUMENTSREQUEST']._serialized_end=911
-  _globals['_VALIDATEARGUMENTSRESPONSE']._serialized_start=913
-  _globals['_VALIDATEARGUMENTSRESPONSE']._serialized_end=1006
-  _globals['_FIELDVIOLATION']._serialized_start=1008
-  _globals['_FIELDVIOLATION']._serialized_end=1060
-  _globals['_TOOLCATALOGSERVICE']._serialized_start=1063
-  _globals['_TOOLCATALOGSERVICE']._serialized_end=1341
+  _globals['_TOOL']._serialized_end=513
+  _globals['_TOOL_LABELSENTRY']._serialized_start=468
+  _globals['_TOOL_LABELSENTRY']._serialized_end=513
+  _globals['_LISTTOOLSREQUEST']._serialized_start=515
+  _globals['_LISTTOOLSREQUEST']._serialized_end=588
+  _globals['_LISTTOOLSRESPONSE']._serialized_start=590
+  _globals['_LISTTOOLSRESPONSE']._serialized_end=670
+  _globals['_GETTOOLREQUEST']._serialized_start=672
+  _globals['_GETTOOLREQUEST']._serialized_end=724
+  _globals['_GETTOOLRESPONSE']._serialized_start=726
+  _globals['_GETTOOLRESPONSE']._serialized_end=778
+  _globals['_VALIDATEARGUMENTSREQUEST']._serialized_start=781
+  _globals['_VALIDATEARGUMENTSREQUEST']._serialized_end=933
+  _globals['_VALIDATEARGUMENTSRESPONSE']._serialized_start=935
+  _globals['_VALIDATEARGUMENTSRESPONSE']._serialized_end=1028
+  _globals['_FIELDVIOLATION']._serialized_start=1030
+  _globals['_FIELDVIOLATION']._serialized_end=1082
+  _globals['_TOOLCATALOGSERVICE']._serialized_start=1085
+  _globals['_TOOLCATALOGSERVICE']._serialized_end=1363
 # @@protoc_insertion_point(module_scope)
