@@ -19,6 +19,7 @@ from toolwright_server.records.audit.checkpoints import CheckpointOptions
 from toolwright_server.records.audit.keys import open_key
 from toolwright_server.records.audit.model import Entry
 from toolwright_server.records.audit.trail import AuditTrail
+from toolwright_server.records.ledger.ledger import Ledger
 from toolwright_server.records.retention import Retention, Rule
 from toolwright_server.settings import Settings
 from toolwright_server.stores.memory.events import MemoryEventLogs
@@ -32,6 +33,7 @@ from toolwright_server.stores.sql.executions import SqlExecutionStore
 from toolwright_server.stores.sql.group import Sink
 from toolwright_server.stores.sql.keys import SqlKeyStore
 from toolwright_server.stores.sql.leases import SqlLeases
+from toolwright_server.stores.sql.ledger import SqlLedger
 from toolwright_server.stores.sql.postgres import PostgresSink
 from toolwright_server.stores.sql.recovery import SqlRecovery
 from toolwright_server.stores.sql.retention import SqlRetention
@@ -64,8 +66,15 @@ class Record:
             _sink(database.options, lease, chains), WriterOptions(timeout_seconds=settings.storage_timeout_seconds)
         )
         self.store = SqlExecutionStore(
-            database, self._writer, evidence=ExecutionEvidence(), spill=spill, breaker=Breaker(), ended=ended
+            database,
+            self._writer,
+            evidence=ExecutionEvidence(),
+            spill=spill,
+            breaker=Breaker(),
+            ended=ended,
+            credits_required=settings.credits == "required",
         )
+        self.ledger = Ledger(SqlLedger(database, self._writer))
         self.keys = SqlKeyStore(database, self._writer)
         self.trail = AuditTrail(
             chains,
@@ -160,8 +169,9 @@ class MemoryRecord:
 
     trail = reconciler = joining = None
 
-    def __init__(self, bounds: Bounds, logs: MemoryEventLogs) -> None:
-        self.store = MemoryExecutionStore(bounds, logs)
+    def __init__(self, bounds: Bounds, logs: MemoryEventLogs, *, credits_required: bool = False) -> None:
+        self.store = MemoryExecutionStore(bounds, logs, credits_required=credits_required)
+        self.ledger = Ledger(self.store.ledger)
         self.keys = MemoryKeyStore()
 
     async def close(self) -> None:

@@ -6,6 +6,7 @@ Never imports what runs them.
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, overload
 
@@ -24,6 +25,7 @@ from toolwright_server.catalog.model import (
     Tool,
 )
 from toolwright_server.catalog.signature import Signature
+from toolwright_server.credits import micros
 from toolwright_server.errors import SettingsError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,6 +59,8 @@ def tool(
     keep_result: bool = True,
     record: Literal["awaited", "lazy"] = "awaited",
     look_up: LookUp | None = None,
+    price: int | str | Decimal | None = None,
+    price_max: int | str | Decimal | None = None,
 ) -> Callable[[F], F]:
     """Declare a function as a tool; the function itself stays as it is.
 
@@ -65,7 +69,8 @@ def tool(
     `timeout_seconds` absent: the category's. `memory_limit_bytes` holds for worker processes. `keep_arguments`,
     `keep_result`: whether the history keeps them (secrets never). `record="lazy"`: a READ_ONLY tool's answer does not
     wait for its record. `look_up(arguments, execution)`, sync or async, settles a SIDE_EFFECT tool's unknown outcomes
-    with Found, NotDone or StillUnknown. Raises DeclarationError.
+    with Found, NotDone or StillUnknown. `price` in credits (5, or "0.25" as text) is what a successful call costs; with
+    `price_max` instead the tool says what a call has cost, by `context.charge`. Raises DeclarationError.
     """
 
     def declare(function: F) -> F:
@@ -94,6 +99,8 @@ def tool(
             keep_result=keep_result,
             record=_record(record, where),
             look_up=look_up,
+            price_micros=_price(price, price_max, where),
+            reports_price=price_max is not None,
         )
         check(declared, where)
         setattr(function, MARK, declared)
@@ -120,6 +127,27 @@ def check(declared: Tool, where: str) -> None:
         raise DeclarationError(f'{where}: record="lazy" is for READ_ONLY tools; it is {declared.effect.name}')
     if declared.look_up is not None:
         _check_look_up(declared, declared.look_up, where)
+    if declared.reports_price and not _has_context(declared):
+        raise DeclarationError(f"{where}: price_max is for tools that report with context.charge; it takes no context")
+
+
+def _has_context(declared: Tool) -> bool:
+    return not isinstance(declared.target, FunctionTarget) or declared.target.signature.context is not None
+
+
+def _price(price: int | str | Decimal | None, price_max: int | str | Decimal | None, where: str) -> int:
+    if price is not None and price_max is not None:
+        raise DeclarationError(f"{where}: price is what every call costs, price_max the most: give one of them")
+    asked, name = (price, "price") if price_max is None else (price_max, "price_max")
+    if asked is None:
+        return 0
+    try:
+        found = micros(asked)
+    except ValueError as error:
+        raise DeclarationError(f"{where}: {name} {error}") from None
+    if price_max is not None and not found:
+        raise DeclarationError(f"{where}: price_max must be more than 0")
+    return found
 
 
 def _check_look_up(declared: Tool, look_up: LookUp, where: str) -> None:

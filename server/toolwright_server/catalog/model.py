@@ -63,6 +63,9 @@ class Tool:
     keep_result: bool = True
     record: Record = Record.AWAITED
     look_up: LookUp | None = None
+    # What a call costs; the most that it may cost where the tool itself reports what it did.
+    price_micros: int = 0
+    reports_price: bool = False
 
     @property
     def has_secrets(self) -> bool:
