@@ -158,3 +158,8 @@ class Execution:
     def ended(self) -> bool:
         """Whether the state is terminal."""
         return self.state in TERMINAL
+
+    @property
+    def held_micros(self) -> int:
+        """What is held for it at the moment: also while nobody knows how it ended."""
+        return self.hold_micros if not self.ended or self.state is State.OUTCOME_UNKNOWN else 0
