@@ -102,6 +102,16 @@ class Reason(Enum):
         "Wait for the retry delay, then call again.",
         retryable=True,
     )
+    BUDGET_EXCEEDED = Meaning(
+        Code.RESOURCE_EXHAUSTED,
+        "This would cost more than it may.",
+        "Do not call again in this task; finish with what is there, or ask for a larger budget.",
+    )
+    INSUFFICIENT_CREDITS = Meaning(
+        Code.RESOURCE_EXHAUSTED,
+        "There are not enough credits for this.",
+        "Do not call again before somebody has granted credits; use a tool that costs less.",
+    )
     CONCURRENCY_LIMITED = Meaning(
         Code.RESOURCE_EXHAUSTED,
         "Too many calls are running at the moment.",

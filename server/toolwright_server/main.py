@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from toolwright_server.commands import usage
 from toolwright_server.commands.setting import settings
 from toolwright_server.commands.typed import Address as _Address
 from toolwright_server.commands.typed import AsJson as _Json
@@ -375,6 +376,11 @@ def verify_audit(
         raise typer.Exit(auditing.verify_export(file, key or [], log or [], as_json=as_json))
     scope = auditing.Scope(tenant=tenant, everything=all_tenants)
     raise typer.Exit(auditing.verify_server(address, scope, as_json=as_json))
+
+
+app.command()(usage.quota)
+app.add_typer(usage.credit_app, name="credits")
+app.add_typer(usage.ledger_app, name="ledger")
 
 
 def main() -> None:

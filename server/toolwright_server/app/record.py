@@ -25,6 +25,7 @@ from toolwright_server.records.audit.checkpoints import CheckpointOptions
 from toolwright_server.records.audit.keys import open_key
 from toolwright_server.records.audit.model import Entry
 from toolwright_server.records.audit.trail import AuditTrail
+from toolwright_server.records.ledger.ledger import Ledger
 from toolwright_server.records.retention import Retention, Rule
 from toolwright_server.settings import Settings
 from toolwright_server.stores.memory.events import MemoryEventLogs
@@ -39,6 +40,7 @@ from toolwright_server.stores.sql.executions import SqlExecutionStore
 from toolwright_server.stores.sql.group import Sink
 from toolwright_server.stores.sql.keys import SqlKeyStore
 from toolwright_server.stores.sql.leases import SqlLeases
+from toolwright_server.stores.sql.ledger import SqlLedger
 from toolwright_server.stores.sql.notices import PostgresNotices
 from toolwright_server.stores.sql.postgres import PostgresSink
 from toolwright_server.stores.sql.recovery import SqlRecovery
@@ -74,8 +76,15 @@ class Record:
             _sink(database.options, lease, chains), WriterOptions(timeout_seconds=settings.storage_timeout_seconds)
         )
         self.store = SqlExecutionStore(
-            database, self._writer, evidence=ExecutionEvidence(), spill=spill, breaker=Breaker(), ended=ended
+            database,
+            self._writer,
+            evidence=ExecutionEvidence(),
+            spill=spill,
+            breaker=Breaker(),
+            ended=ended,
+            credits_required=settings.credits == "required",
         )
+        self.ledger = Ledger(SqlLedger(database, self._writer))
         self.keys = SqlKeyStore(database, self._writer)
         self.tool_settings = SqlToolSettingsStore(database, self._writer)
         self._settings_watch = SettingsWatch(self.tool_settings, catalog.tenants)
@@ -196,9 +205,10 @@ class MemoryRecord:
 
     trail = reconciler = joining = stop_orders = None
 
-    def __init__(self, bounds: Bounds, logs: MemoryEventLogs) -> None:
+    def __init__(self, bounds: Bounds, logs: MemoryEventLogs, *, credits_required: bool = False) -> None:
         self.listen: Listen = deaf
-        self.store = MemoryExecutionStore(bounds, logs)
+        self.store = MemoryExecutionStore(bounds, logs, credits_required=credits_required)
+        self.ledger = Ledger(self.store.ledger)
         self.keys = MemoryKeyStore()
         self.tool_settings = MemoryToolSettingsStore()
 

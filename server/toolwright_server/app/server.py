@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 import uvloop
 
-from toolwright.v1 import audit_pb2, keys_pb2, tool_catalog_pb2, tool_execution_pb2
+from toolwright.v1 import audit_pb2, keys_pb2, tool_catalog_pb2, tool_execution_pb2, usage_pb2
 from toolwright_server.app.limits import Limits
 from toolwright_server.app.record import IN_MEMORY, MemoryRecord, Record
 from toolwright_server.backends.process import ProcessBackend, ProcessOptions
@@ -31,6 +31,7 @@ from toolwright_server.execution.service import ToolExecutionService
 from toolwright_server.keys.credentials import Credentials
 from toolwright_server.keys.service import KeyService
 from toolwright_server.records.audit.service import AuditService
+from toolwright_server.records.ledger.service import UsageService
 from toolwright_server.rpc.drain import Drain
 from toolwright_server.rpc.observe import Observed
 from toolwright_server.rpc.server import RpcOptions, RpcServer
@@ -108,14 +109,14 @@ class _Server:
     async def _record(self) -> Record | MemoryRecord:
         settings = self._settings
         if settings.database_url.get_secret_value() == IN_MEMORY:
-            return MemoryRecord(_bounds(settings), self._logs)
+            return MemoryRecord(_bounds(settings), self._logs, credits_required=settings.credits == "required")
         lease = Lease(self._options.server_id, self._options.epoch)
         kept = KeptLogs(_bounds(settings), self._logs)
         return await Record.open(settings, lease, self._catalog, ended=kept.add, lost=self._lost)
 
     async def _serve(self, record: Record | MemoryRecord, credentials: Credentials, limits: Limits) -> None:
         executor = self._executor(record, limits)
-        rpc = self._rpc(record, credentials, executor)
+        rpc = self._rpc(record, credentials, executor, limits)
         self._observe(record, executor)
         if record.stop_orders is not None:
             record.stop_orders.start(lambda execution_id: executor.stop(execution_id, Stop.REQUESTED))
@@ -142,7 +143,9 @@ class _Server:
             metrics=self._telemetry.metrics,
         )
 
-    def _rpc(self, record: Record | MemoryRecord, credentials: Credentials, executor: Executor) -> RpcServer:
+    def _rpc(
+        self, record: Record | MemoryRecord, credentials: Credentials, executor: Executor, limits: Limits
+    ) -> RpcServer:
         telemetry, limit = self._telemetry, self._settings.arguments_limit_bytes
         refused = None if record.trail is None else record.trail.refusals.refused
         observer = Observed(telemetry.tracing, telemetry.metrics, telemetry.call_log, refused)
@@ -169,6 +172,9 @@ class _Server:
                     self._catalog, record.tool_settings, self._options.maximum_timeout, canonical.parse
                 ),
             ),
+        )
+        rpc.add(
+            usage_pb2.DESCRIPTOR.services_by_name["UsageService"], UsageService(record.ledger, limits.limiter.quota)
         )
         if record.trail is not None:
             rpc.add(audit_pb2.DESCRIPTOR.services_by_name["AuditService"], AuditService(record.trail))

@@ -86,12 +86,22 @@ class Tool:
     look_up: LookUp | None = None
     # None: the tool is as it was declared.
     terms: Terms | None = None
+    # What a call costs; the most that it may cost where the tool itself reports what it did.
+    price_micros: int = 0
+    reports_price: bool = False
 
     @property
     def has_secrets(self) -> bool:
         """Whether a schema marks a part of the arguments or of the result as secret."""
         output = self.output_schema
         return self.input_schema.redaction is not None or (output is not None and output.redaction is not None)
+
+    @property
+    def asked_price_micros(self) -> int:
+        """What a call costs in the tenant whose tool it is; the most that it may cost where the tool reports that."""
+        if self.terms is None or self.terms.price_micros is None:
+            return self.price_micros
+        return self.terms.price_micros
 
     def kept_arguments(self, canonical: bytes) -> bytes | None:
         """What the record keeps of a call's canonical arguments: without secrets; None for a tool that keeps none."""

@@ -30,6 +30,7 @@ def tool(declared: Tool, timeout_seconds: float) -> pb.Tool:
         output_schema_json=declared.output_schema.json if declared.output_schema is not None else "",
         enabled=terms is None or terms.enabled,
         labels=declared.labels,
+        price_micros=declared.asked_price_micros,
     )
     message.timeout.FromMilliseconds(round(timeout_seconds * 1000))
     return message

@@ -3,16 +3,19 @@
 Who makes a call again that was made already is answered whatever its limits say: nothing runs for it.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from toolwright_server.catalog.model import Tool
 from toolwright_server.catalog.settings_model import LIMIT_KINDS
 from toolwright_server.errors import Reason, ToolwrightError
 from toolwright_server.execution.deadline import Deadline
-from toolwright_server.execution.model import Execution, Invocation
+from toolwright_server.execution.model import Execution, Invocation, LimitWarning
 from toolwright_server.execution.store import ExecutionStore, claims
+from toolwright_server.limits import refusal as limits
 from toolwright_server.limits.limiter import Admission, Asked, Limiter
 from toolwright_server.limits.model import Kind
+from toolwright_server.limits.rules import CostLimits
 
 # As tool settings name them, which see.
 _KINDS: Final = {name: Kind[name.upper()] for name in LIMIT_KINDS}
@@ -52,6 +55,18 @@ class Admissions:
             if refused.failure.reason is not Reason.CONCURRENCY_LIMITED or asked.nested:
                 raise
         return await self._limiter.admit(asked, token, deadline.remaining())
+
+    def costs(self, invocation: Invocation) -> CostLimits:
+        """What calls of its tenant may cost."""
+        return self._limiter.cost_limits(invocation.caller.tenant)
+
+
+def kept(warnings: Sequence[limits.LimitWarning], now: float) -> tuple[LimitWarning, ...]:
+    """Warnings as an execution keeps them: with the time at which one more fits, `now` in seconds since the epoch."""
+    return tuple(
+        LimitWarning(each.kind, each.subject, each.threshold_percent, each.used, each.limit, now + each.reset_seconds)
+        for each in warnings
+    )
 
 
 def _asked(invocation: Invocation, tool: Tool) -> Asked:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from toolwright_server.execution.model import TRANSITIONS, Execution, State
+from toolwright_server.execution.model import TRANSITIONS, Execution, LimitWarning, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,14 @@ class Logged:
     text: str
 
 
-Happening = StateChanged | Progressed | Wrote | Logged
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """A limit is nearly used up."""
+
+    warning: LimitWarning
+
+
+Happening = StateChanged | Progressed | Wrote | Logged | Warned
 DROPPABLE = (Progressed, Logged)
 
 

@@ -16,11 +16,12 @@ from typing import Any
 from toolwright_server.catalog.model import Effect, Record, Runs, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import Failure, Reason, ToolwrightError, crowded
-from toolwright_server.execution.admission import Admissions
+from toolwright_server.execution.admission import Admissions, kept
 from toolwright_server.execution.aftermath import Aftermath
 from toolwright_server.execution.attempt import Answer, attempt, scope_of
 from toolwright_server.execution.attendance import naming
 from toolwright_server.execution.backend import Backend, Work
+from toolwright_server.execution.charging import report
 from toolwright_server.execution.deadline import Deadline
 from toolwright_server.execution.distant import Distant
 from toolwright_server.execution.events import EventLogs
@@ -32,6 +33,7 @@ from toolwright_server.execution.model import Execution, Invocation, State, Stop
 from toolwright_server.execution.nested import call_nested
 from toolwright_server.execution.once import Repeated, repeated
 from toolwright_server.execution.outcome import NOT_STARTED, Outcome, judge
+from toolwright_server.execution.pricing import priced
 from toolwright_server.execution.store import ExecutionStore, RecordFailed
 from toolwright_server.limits.limiter import Admission, Limiter
 from toolwright_server.telemetry import Metrics, Tracing
@@ -105,6 +107,8 @@ class Executor:
     async def _admitted(self, invocation: Invocation, tool: Tool, deadline: Deadline) -> Flight | Distant:
         """Its limits let the caller in, at once or when there is a place. What is refused later costs nothing."""
         execution = new_row(self._ids(), self._options, invocation, tool, deadline)
+        if tool.asked_price_micros:
+            priced(execution, invocation, tool, self._admissions.costs(invocation))
         admission = self._admissions.at_once(invocation, tool, execution)
         if admission is None:
             admission = await self._admissions.admitted(invocation, tool, execution, deadline)
@@ -120,7 +124,9 @@ class Executor:
         self, invocation: Invocation, tool: Tool, deadline: Deadline, execution: Execution, admission: Admission
     ) -> Flight | Distant:
         """One commit before anything happens, which claims the request id; not waited for where no harm can be done."""
-        if tool.effect is Effect.SIDE_EFFECT or invocation.request_id:
+        if admission.warnings:
+            execution.warnings = kept(admission.warnings, execution.create_time)
+        if tool.effect is Effect.SIDE_EFFECT or invocation.request_id or execution.hold_micros:
             holder = await in_time(self._store.add(execution), deadline, tool, self._options.storage_timeout)
             if holder is not None:
                 admission.give_back()
@@ -138,6 +144,8 @@ class Executor:
             output_limit=self._options.output_limit,
             trace=self._tracing.tool_call(invocation.trace, tool.name, execution.execution_id),
         )
+        if execution.warnings:
+            flight.warn()
         self._flights[execution.execution_id] = flight
         self._walk(flight, self._attempted(flight))
         return flight
@@ -293,6 +301,7 @@ class Executor:
             context=flight.context,
             headers=partial(self._tracing.headers, flight.trace),
             nested=flight.invocation.depth > 0,
+            charge=partial(report, execution),
             result_limit_bytes=self._options.result_limit,
         )
 

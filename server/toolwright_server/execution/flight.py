@@ -21,6 +21,7 @@ from toolwright_server.execution.events import (
     Logged,
     Progressed,
     Retold,
+    Warned,
     Wrote,
     state_changes,
 )
@@ -210,6 +211,7 @@ class Flight:
         execution = self.execution
         execution.failure = failure
         self.answer = execution.result = None
+        execution.cost_micros = 0
         # No move of the table: what it was before was never kept.
         execution.state = State.OUTCOME_UNKNOWN if self.tool.effect is Effect.SIDE_EFFECT else State.FAILED
 
@@ -232,6 +234,12 @@ class Flight:
         self.execution.start_time = at
         self.execution.queue_seconds = now - self.invocation.received
         self.execution.attempts += 1
+
+    def warn(self) -> None:
+        """Say to streams what limits the call came near to; nearly none does."""
+        at = time.time()
+        for warning in self.execution.warnings:
+            self._append(at, Warned(warning))
 
     def progress(self, done: float, total: float | None, message: str) -> None:
         self._report(Progressed(done, total, message[:MESSAGE_LIMIT]))

@@ -14,6 +14,7 @@ from toolwright_server.limits.line import Line, Shed
 from toolwright_server.limits.model import Check, Kind, Reading, Taking
 from toolwright_server.limits.refusal import LimitWarning, refusal, uncounted, warnings_of
 from toolwright_server.limits.rulebook import Checks, Rulebook
+from toolwright_server.limits.rules import CostLimits
 from toolwright_server.limits.shadow import ShadowLog
 from toolwright_server.limits.store import ImmediateStore, LimitStore
 from toolwright_server.telemetry import Metrics
@@ -123,6 +124,10 @@ class Limiter:
         self._renewing: asyncio.Task[None] | None = None
         rulebook.when_replaced(line.wake_all)
         metrics.observe("toolwright.limits.waiting", lambda: line.waiting)
+
+    def cost_limits(self, tenant: str) -> CostLimits:
+        """What calls of a tenant may cost; see Rulebook."""
+        return self._rulebook.cost_limits(tenant)
 
     def checks_for(self, asked: Asked) -> Checks:
         """What a call takes from; see Rulebook."""

@@ -221,6 +221,10 @@ class Settings(BaseSettings):
         365, description="Audit entries that are older are erased; the trail stays verifiable. 0: never."
     )
     retention_interval_seconds: _Seconds = Field(3_600, description="How often all this is looked after.")
+    credits: Literal["granted", "required"] = Field(
+        "granted",
+        description="Which tenants pay for priced tools: granted: those that were ever granted credits; required: all.",
+    )
 
     concurrent_calls_limit: _Count = Field(1000, description="Calls in flight; more are refused.")
     watching_streams_limit: _Count = Field(

@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atoolwright/v1/common.proto\x12\rtoolwright.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaf\x03\n\x08ToolCall\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12\x14\n\x0ctool_version\x18\x02 \x01(\t\x12,\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x18\n\x0e\x61rguments_json\x18\x04 \x01(\tH\x00\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14\x64\x65tach_on_disconnect\x18\x07 \x01(\x08\x12\x0f\n\x07user_id\x18\x08 \x01(\t\x12\x12\n\nsession_id\x18\t \x01(\t\x12\x10\n\x08\x61gent_id\x18\n \x01(\t\x12\x0f\n\x07task_id\x18\x0b \x01(\t\x12\x1b\n\x13parent_execution_id\x18\x0c \x01(\t\x12\x33\n\x06labels\x18\r \x03(\x0b\x32#.toolwright.v1.ToolCall.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x10\n\x0e\x61rguments_form\"\xc4\x07\n\tExecution\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.toolwright.v1.State\x12\x0c\n\x04tool\x18\x03 \x01(\t\x12\x14\n\x0ctool_version\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64\x65\x61\x64line\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x0f\x64\x65\x61\x64line_source\x18\t \x01(\x0e\x32\x1d.toolwright.v1.DeadlineSource\x12)\n\x06result\x18\n \x01(\x0b\x32\x19.toolwright.v1.ToolResult\x12,\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x1d.toolwright.v1.ExecutionError\x12#\n\x05usage\x18\x0c \x01(\x0b\x32\x14.toolwright.v1.Usage\x12\x15\n\rlast_sequence\x18\r \x01(\x03\x12\x12\n\nrequest_id\x18\x0e \x01(\t\x12\x0f\n\x07task_id\x18\x0f \x01(\t\x12\x1b\n\x13parent_execution_id\x18\x10 \x01(\t\x12\x11\n\ttenant_id\x18\x11 \x01(\t\x12\x0f\n\x07user_id\x18\x12 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x13 \x01(\t\x12\x12\n\nsession_id\x18\x14 \x01(\t\x12\x11\n\tserver_id\x18\x15 \x01(\t\x12\x10\n\x08trace_id\x18\x16 \x01(\t\x12\x34\n\x06labels\x18\x17 \x03(\x0b\x32$.toolwright.v1.Execution.LabelsEntry\x12\'\n\x07stopped\x18\x18 \x01(\x0e\x32\x16.toolwright.v1.Stopped\x12(\n\x08warnings\x18\x19 \x03(\x0b\x32\x16.toolwright.v1.Warning\x12\x10\n\x08\x63\x61tegory\x18\x1a \x01(\t\x12%\n\x06\x65\x66\x66\x65\x63t\x18\x1b \x01(\x0e\x32\x15.toolwright.v1.Effect\x12\x16\n\x0e\x61rguments_json\x18\x1c \x01(\t\x12\x14\n\x0cprincipal_id\x18\x1d \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x86\x01\n\nToolResult\x12\'\n\x05value\x18\x01 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12\x14\n\nvalue_json\x18\x02 \x01(\tH\x00\x12+\n\x06source\x18\x03 \x01(\x0e\x32\x1b.toolwright.v1.ResultSourceB\x0c\n\nvalue_form\"\xa2\x02\n\x0e\x45xecutionError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x14\n\x0cuser_message\x18\x04 \x01(\t\x12\x18\n\x10suggested_action\x18\x05 \x01(\t\x12\x11\n\tretryable\x18\x06 \x01(\x08\x12.\n\x0bretry_delay\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12=\n\x08metadata\x18\x08 \x03(\x0b\x32+.toolwright.v1.ExecutionError.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"~\n\x05Usage\x12\x30\n\rtool_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0equeue_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\x05\"*\n\x07Warning\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xd4\x03\n\x0e\x45xecutionEvent\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08snapshot\x18\x04 \x01(\x0b\x32\x18.toolwright.v1.ExecutionH\x00\x12\x32\n\x0cstate_change\x18\x05 \x01(\x0b\x32\x1a.toolwright.v1.StateChangeH\x00\x12+\n\x08progress\x18\x06 \x01(\x0b\x32\x17.toolwright.v1.ProgressH\x00\x12\'\n\x06output\x18\x07 \x01(\x0b\x32\x15.toolwright.v1.OutputH\x00\x12!\n\x03log\x18\x08 \x01(\x0b\x32\x12.toolwright.v1.LogH\x00\x12)\n\x07warning\x18\t \x01(\x0b\x32\x16.toolwright.v1.WarningH\x00\x12-\n\theartbeat\x18\n \x01(\x0b\x32\x18.toolwright.v1.HeartbeatH\x00\x12,\n\x08\x66inished\x18\x0b \x01(\x0b\x32\x18.toolwright.v1.ExecutionH\x00\x42\x07\n\x05\x65vent\"_\n\x0bStateChange\x12(\n\nfrom_state\x18\x01 \x01(\x0e\x32\x14.toolwright.v1.State\x12&\n\x08to_state\x18\x02 \x01(\x0e\x32\x14.toolwright.v1.State\"K\n\x08Progress\x12\x10\n\x08progress\x18\x01 \x01(\x01\x12\x12\n\x05total\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07message\x18\x03 \x01(\tB\x08\n\x06_total\"B\n\x06Output\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x42\x07\n\x05\x63hunk\"\"\n\x03Log\x12\r\n\x05level\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x0b\n\tHeartbeat*e\n\x06\x45\x66\x66\x65\x63t\x12\x16\n\x12\x45\x46\x46\x45\x43T_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45\x46\x46\x45\x43T_READ_ONLY\x10\x01\x12\x15\n\x11\x45\x46\x46\x45\x43T_IDEMPOTENT\x10\x02\x12\x16\n\x12\x45\x46\x46\x45\x43T_SIDE_EFFECT\x10\x03*\x95\x02\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x12\n\x0eSTATE_RETRYING\x10\x03\x12\x10\n\x0cSTATE_PAUSED\x10\x04\x12\x18\n\x14STATE_AWAITING_INPUT\x10\x05\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x06\x12\x10\n\x0cSTATE_FAILED\x10\x07\x12\x13\n\x0fSTATE_TIMED_OUT\x10\x08\x12\x13\n\x0fSTATE_CANCELLED\x10\t\x12\x12\n\x0eSTATE_REJECTED\x10\n\x12\x19\n\x15STATE_OUTCOME_UNKNOWN\x10\x0b\x12\x10\n\x0cSTATE_UNDONE\x10\x0c*\xbe\x01\n\x0e\x44\x65\x61\x64lineSource\x12\x1f\n\x1b\x44\x45\x41\x44LINE_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45\x41\x44LINE_SOURCE_CLIENT\x10\x01\x12\x1b\n\x17\x44\x45\x41\x44LINE_SOURCE_REQUEST\x10\x02\x12\x18\n\x14\x44\x45\x41\x44LINE_SOURCE_TOOL\x10\x03\x12\x1c\n\x18\x44\x45\x41\x44LINE_SOURCE_CATEGORY\x10\x04\x12\x1a\n\x16\x44\x45\x41\x44LINE_SOURCE_SERVER\x10\x05*X\n\x07Stopped\x12\x17\n\x13STOPPED_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTOPPED_YES\x10\x01\x12\x0e\n\nSTOPPED_NO\x10\x02\x12\x13\n\x0fSTOPPED_UNKNOWN\x10\x03*E\n\x0cResultSource\x12\x1d\n\x19RESULT_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n\x12RESULT_SOURCE_TOOL\x10\x01\x42l\n\x11\x64\x65v.toolwright.v1B\x0b\x43ommonProtoP\x01ZHgithub.com/toolwright/toolwright/generated/go/toolwright/v1;toolwrightv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atoolwright/v1/common.proto\x12\rtoolwright.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\x03\n\x08ToolCall\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12\x14\n\x0ctool_version\x18\x02 \x01(\t\x12,\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x18\n\x0e\x61rguments_json\x18\x04 \x01(\tH\x00\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14\x64\x65tach_on_disconnect\x18\x07 \x01(\x08\x12\x0f\n\x07user_id\x18\x08 \x01(\t\x12\x12\n\nsession_id\x18\t \x01(\t\x12\x10\n\x08\x61gent_id\x18\n \x01(\t\x12\x0f\n\x07task_id\x18\x0b \x01(\t\x12\x1b\n\x13parent_execution_id\x18\x0c \x01(\t\x12\x33\n\x06labels\x18\r \x03(\x0b\x32#.toolwright.v1.ToolCall.LabelsEntry\x12\x1c\n\x0fmax_cost_micros\x18\x0e \x01(\x03H\x01\x88\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x10\n\x0e\x61rguments_formB\x12\n\x10_max_cost_micros\"\xc4\x07\n\tExecution\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.toolwright.v1.State\x12\x0c\n\x04tool\x18\x03 \x01(\t\x12\x14\n\x0ctool_version\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64\x65\x61\x64line\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x0f\x64\x65\x61\x64line_source\x18\t \x01(\x0e\x32\x1d.toolwright.v1.DeadlineSource\x12)\n\x06result\x18\n \x01(\x0b\x32\x19.toolwright.v1.ToolResult\x12,\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x1d.toolwright.v1.ExecutionError\x12#\n\x05usage\x18\x0c \x01(\x0b\x32\x14.toolwright.v1.Usage\x12\x15\n\rlast_sequence\x18\r \x01(\x03\x12\x12\n\nrequest_id\x18\x0e \x01(\t\x12\x0f\n\x07task_id\x18\x0f \x01(\t\x12\x1b\n\x13parent_execution_id\x18\x10 \x01(\t\x12\x11\n\ttenant_id\x18\x11 \x01(\t\x12\x0f\n\x07user_id\x18\x12 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x13 \x01(\t\x12\x12\n\nsession_id\x18\x14 \x01(\t\x12\x11\n\tserver_id\x18\x15 \x01(\t\x12\x10\n\x08trace_id\x18\x16 \x01(\t\x12\x34\n\x06labels\x18\x17 \x03(\x0b\x32$.toolwright.v1.Execution.LabelsEntry\x12\'\n\x07stopped\x18\x18 \x01(\x0e\x32\x16.toolwright.v1.Stopped\x12(\n\x08warnings\x18\x19 \x03(\x0b\x32\x16.toolwright.v1.Warning\x12\x10\n\x08\x63\x61tegory\x18\x1a \x01(\t\x12%\n\x06\x65\x66\x66\x65\x63t\x18\x1b \x01(\x0e\x32\x15.toolwright.v1.Effect\x12\x16\n\x0e\x61rguments_json\x18\x1c \x01(\t\x12\x14\n\x0cprincipal_id\x18\x1d \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x86\x01\n\nToolResult\x12\'\n\x05value\x18\x01 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12\x14\n\nvalue_json\x18\x02 \x01(\tH\x00\x12+\n\x06source\x18\x03 \x01(\x0e\x32\x1b.toolwright.v1.ResultSourceB\x0c\n\nvalue_form\"\xa2\x02\n\x0e\x45xecutionError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x14\n\x0cuser_message\x18\x04 \x01(\t\x12\x18\n\x10suggested_action\x18\x05 \x01(\t\x12\x11\n\tretryable\x18\x06 \x01(\x08\x12.\n\x0bretry_delay\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12=\n\x08metadata\x18\x08 \x03(\x0b\x32+.toolwright.v1.ExecutionError.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd8\x01\n\x05Usage\x12\x30\n\rtool_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0equeue_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\x05\x12\x13\n\x0b\x63ost_micros\x18\x04 \x01(\x03\x12\x1b\n\x0e\x62\x61lance_micros\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0bheld_micros\x18\x06 \x01(\x03\x42\x11\n\x0f_balance_micros\"V\n\x07Warning\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12*\n\x05limit\x18\x03 \x01(\x0b\x32\x1b.toolwright.v1.LimitWarning\"\x95\x01\n\x0cLimitWarning\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x19\n\x11threshold_percent\x18\x03 \x01(\x05\x12\x0c\n\x04used\x18\x04 \x01(\x03\x12\r\n\x05limit\x18\x05 \x01(\x03\x12.\n\nreset_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd4\x03\n\x0e\x45xecutionEvent\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08snapshot\x18\x04 \x01(\x0b\x32\x18.toolwright.v1.ExecutionH\x00\x12\x32\n\x0cstate_change\x18\x05 \x01(\x0b\x32\x1a.toolwright.v1.StateChangeH\x00\x12+\n\x08progress\x18\x06 \x01(\x0b\x32\x17.toolwright.v1.ProgressH\x00\x12\'\n\x06output\x18\x07 \x01(\x0b\x32\x15.toolwright.v1.OutputH\x00\x12!\n\x03log\x18\x08 \x01(\x0b\x32\x12.toolwright.v1.LogH\x00\x12)\n\x07warning\x18\t \x01(\x0b\x32\x16.toolwright.v1.WarningH\x00\x12-\n\theartbeat\x18\n \x01(\x0b\x32\x18.toolwright.v1.HeartbeatH\x00\x12,\n\x08\x66inished\x18\x0b \x01(\x0b\x32\x18.toolwright.v1.ExecutionH\x00\x42\x07\n\x05\x65vent\"_\n\x0bStateChange\x12(\n\nfrom_state\x18\x01 \x01(\x0e\x32\x14.toolwright.v1.State\x12&\n\x08to_state\x18\x02 \x01(\x0e\x32\x14.toolwright.v1.State\"K\n\x08Progress\x12\x10\n\x08progress\x18\x01 \x01(\x01\x12\x12\n\x05total\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07message\x18\x03 \x01(\tB\x08\n\x06_total\"B\n\x06Output\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x42\x07\n\x05\x63hunk\"\"\n\x03Log\x12\r\n\x05level\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x0b\n\tHeartbeat*e\n\x06\x45\x66\x66\x65\x63t\x12\x16\n\x12\x45\x46\x46\x45\x43T_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45\x46\x46\x45\x43T_READ_ONLY\x10\x01\x12\x15\n\x11\x45\x46\x46\x45\x43T_IDEMPOTENT\x10\x02\x12\x16\n\x12\x45\x46\x46\x45\x43T_SIDE_EFFECT\x10\x03*\x95\x02\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x12\n\x0eSTATE_RETRYING\x10\x03\x12\x10\n\x0cSTATE_PAUSED\x10\x04\x12\x18\n\x14STATE_AWAITING_INPUT\x10\x05\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x06\x12\x10\n\x0cSTATE_FAILED\x10\x07\x12\x13\n\x0fSTATE_TIMED_OUT\x10\x08\x12\x13\n\x0fSTATE_CANCELLED\x10\t\x12\x12\n\x0eSTATE_REJECTED\x10\n\x12\x19\n\x15STATE_OUTCOME_UNKNOWN\x10\x0b\x12\x10\n\x0cSTATE_UNDONE\x10\x0c*\xbe\x01\n\x0e\x44\x65\x61\x64lineSource\x12\x1f\n\x1b\x44\x45\x41\x44LINE_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45\x41\x44LINE_SOURCE_CLIENT\x10\x01\x12\x1b\n\x17\x44\x45\x41\x44LINE_SOURCE_REQUEST\x10\x02\x12\x18\n\x14\x44\x45\x41\x44LINE_SOURCE_TOOL\x10\x03\x12\x1c\n\x18\x44\x45\x41\x44LINE_SOURCE_CATEGORY\x10\x04\x12\x1a\n\x16\x44\x45\x41\x44LINE_SOURCE_SERVER\x10\x05*X\n\x07Stopped\x12\x17\n\x13STOPPED_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTOPPED_YES\x10\x01\x12\x0e\n\nSTOPPED_NO\x10\x02\x12\x13\n\x0fSTOPPED_UNKNOWN\x10\x03*E\n\x0cResultSource\x12\x1d\n\x19RESULT_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n\x12RESULT_SOURCE_TOOL\x10\x01\x42l\n\x11\x64\x65v.toolwright.v1B\x0b\x43ommonProtoP\x01ZHgithub.com/toolwright/toolwright/generated/go/toolwright/v1;toolwrightv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,44 +41,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTION_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_EXECUTIONERROR_METADATAENTRY']._loaded_options = None
   _globals['_EXECUTIONERROR_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_EFFECT']._serialized_start=2905
-  _globals['_EFFECT']._serialized_end=3006
-  _globals['_STATE']._serialized_start=3009
-  _globals['_STATE']._serialized_end=3286
-  _globals['_DEADLINESOURCE']._serialized_start=3289
-  _globals['_DEADLINESOURCE']._serialized_end=3479
-  _globals['_STOPPED']._serialized_start=3481
-  _globals['_STOPPED']._serialized_end=3569
-  _globals['_RESULTSOURCE']._serialized_start=3571
-  _globals['_RESULTSOURCE']._serialized_end=3640
+  _globals['_EFFECT']._serialized_start=3242
+  _globals['_EFFECT']._serialized_end=3343
+  _globals['_STATE']._serialized_start=3346
+  _globals['_STATE']._serialized_end=3623
+  _globals['_DEADLINESOURCE']._serialized_start=3626
+  _globals['_DEADLINESOURCE']._serialized_end=3816
+  _globals['_STOPPED']._serialized_start=3818
+  _globals['_STOPPED']._serialized_end=3906
+  _globals['_RESULTSOURCE']._serialized_start=3908
+  _globals['_RESULTSOURCE']._serialized_end=3977
   _globals['_TOOLCALL']._serialized_start=141
-  _globals['_TOOLCALL']._serialized_end=572
-  _globals['_TOOLCALL_LABELSENTRY']._serialized_start=509
-  _globals['_TOOLCALL_LABELSENTRY']._serialized_end=554
-  _globals['_EXECUTION']._serialized_start=575
-  _globals['_EXECUTION']._serialized_end=1539
-  _globals['_EXECUTION_LABELSENTRY']._serialized_start=509
-  _globals['_EXECUTION_LABELSENTRY']._serialized_end=554
-  _globals['_TOOLRESULT']._serialized_start=1542
-  _globals['_TOOLRESULT']._serialized_end=1676
-  _globals['_EXECUTIONERROR']._serialized_start=1679
-  _globals['_EXECUTIONERROR']._serialized_end=1969
-  _globals['_EXECUTIONERROR_METADATAENTRY']._serialized_start=1922
-  _globals['_EXECUTIONERROR_METADATAENTRY']._serialized_end=1969
-  _globals['_USAGE']._serialized_start=1971
-  _globals['_USAGE']._serialized_end=2097
-  _globals['_WARNING']._serialized_start=2099
-  _globals['_WARNING']._serialized_end=2141
-  _globals['_EXECUTIONEVENT']._serialized_start=2144
-  _globals['_EXECUTIONEVENT']._serialized_end=2612
-  _globals['_STATECHANGE']._serialized_start=2614
-  _globals['_STATECHANGE']._serialized_end=2709
-  _globals['_PROGRESS']._serialized_start=2711
-  _globals['_PROGRESS']._serialized_end=2786
-  _globals['_OUTPUT']._serialized_start=2788
-  _globals['_OUTPUT']._serialized_end=2854
-  _globals['_LOG']._serialized_start=2856
-  _globals['_LOG']._serialized_end=2890
-  _globals['_HEARTBEAT']._serialized_start=2892
-  _globals['_HEARTBEAT']._serialized_end=2903
+  _globals['_TOOLCALL']._serialized_end=622
+  _globals['_TOOLCALL_LABELSENTRY']._serialized_start=539
+  _globals['_TOOLCALL_LABELSENTRY']._serialized_end=584
+  _globals['_EXECUTION']._serialized_start=625
+  _globals['_EXECUTION']._serialized_end=1589
+  _globals['_EXECUTION_LABELSENTRY']._serialized_start=539
+  _globals['_EXECUTION_LABELSENTRY']._serialized_end=584
+  _globals['_TOOLRESULT']._serialized_start=1592
+  _globals['_TOOLRESULT']._serialized_end=1726
+  _globals['_EXECUTIONERROR']._serialized_start=1729
+  _globals['_EXECUTIONERROR']._serialized_end=2019
+  _globals['_EXECUTIONERROR_METADATAENTRY']._serialized_start=1972
+  _globals['_EXECUTIONERROR_METADATAENTRY']._serialized_end=2019
+  _globals['_USAGE']._serialized_start=2022
+  _globals['_USAGE']._serialized_end=2238
+  _globals['_WARNING']._serialized_start=2240
+  _globals['_WARNING']._serialized_end=2326
+  _globals['_LIMITWARNING']._serialized_start=2329
+  _globals['_LIMITWARNING']._serialized_end=2478
+  _globals['_EXECUTIONEVENT']._serialized_start=2481
+  _globals['_EXECUTIONEVENT']._serialized_end=2949
+  _globals['_STATECHANGE']._serialized_start=2951
+  _globals['_STATECHANGE']._serialized_end=3046
+  _globals['_PROGRESS']._serialized_start=3048
+  _globals['_PROGRESS']._serialized_end=3123
+  _globals['_OUTPUT']._serialized_start=3125
+  _globals['_OUTPUT']._serialized_end=3191
+  _globals['_LOG']._serialized_start=3193
+  _globals['_LOG']._serialized_end=3227
+  _globals['_HEARTBEAT']._serialized_start=3229
+  _globals['_HEARTBEAT']._serialized_end=3240
 # @@protoc_insertion_point(module_scope)

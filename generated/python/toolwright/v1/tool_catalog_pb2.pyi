@@ -60,6 +60,7 @@ class Tool(_message.Message):
     TIMEOUT_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    PRICE_MICROS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Dotted lower-case name, for example `crm.contact.create`."""
     version: _builtins.str
@@ -81,6 +82,10 @@ class Tool(_message.Message):
     enabled: _builtins.bool
     """Whether it can be called. If not, calls end with FAILED_PRECONDITION
     (TOOL_DISABLED).
+    """
+    price_micros: _builtins.int
+    """Price of a call, in micros (one credit is 1,000,000); the highest price where
+    the tool itself says what a call has cost. 0: it costs nothing.
     """
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
@@ -106,10 +111,11 @@ class Tool(_message.Message):
         timeout: _duration_pb2.Duration | None = ...,
         enabled: _builtins.bool = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        price_micros: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "description", b"description", "display_name", b"display_name", "effect", b"effect", "enabled", b"enabled", "input_schema_json", b"input_schema_json", "labels", b"labels", "name", b"name", "output_schema_json", b"output_schema_json", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "description", b"description", "display_name", b"display_name", "effect", b"effect", "enabled", b"enabled", "input_schema_json", b"input_schema_json", "labels", b"labels", "name", b"name", "output_schema_json", b"output_schema_json", "price_micros", b"price_micros", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,15 +4,18 @@ import os
 import struct
 import tempfile
 from bisect import bisect_right
+from dataclasses import astuple
 from pathlib import Path
 from typing import IO, Final
 
-from toolwright_server.execution.events import Event, StateChanged, Wrote
-from toolwright_server.execution.model import State
+import orjson
+
+from toolwright_server.execution.events import Event, StateChanged, Warned, Wrote
+from toolwright_server.execution.model import LimitWarning, State
 
 # Sequence, time, kind, bytes of the channel, bytes of the data; channel and data follow.
 _HEAD: Final = struct.Struct("<QdBHI")
-_TEXT, _BYTES, _STATES = range(3)
+_TEXT, _BYTES, _STATES, _WARNING = range(4)
 # A place to begin reading for every so many bytes of the file: what stays in memory does not grow with the events.
 _MARK_BYTES = 1 << 15
 _BLOCK_BYTES = 1 << 17
@@ -73,10 +76,12 @@ class Spill:
 
 
 def encode(event: Event) -> bytes:
-    """The record of an output event or a change of state."""
+    """The record of an output event, a change of state or a warning."""
     what = event.what
     if isinstance(what, StateChanged):
         kind, channel, data = _STATES, b"", bytes((what.before.value, what.after.value))
+    elif isinstance(what, Warned):
+        kind, channel, data = _WARNING, b"", orjson.dumps(astuple(what.warning))
     else:
         assert isinstance(what, Wrote), "droppable events are dropped, not spilled"
         channel = what.channel.encode("utf-8", "surrogatepass")
@@ -93,6 +98,8 @@ def decode(block: bytes, position: int) -> Event:
     data = block[middle : middle + data_bytes]
     if kind == _STATES:
         return Event(sequence, time, StateChanged(State(data[0]), State(data[1])))
+    if kind == _WARNING:
+        return Event(sequence, time, Warned(LimitWarning(*orjson.loads(data))))
     channel = block[begin:middle].decode("utf-8", "surrogatepass")
     return Event(sequence, time, Wrote(channel, data.decode("utf-8", "surrogatepass") if kind == _TEXT else data))
 
