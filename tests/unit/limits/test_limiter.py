@@ -56,6 +56,25 @@ async def test_what_is_left_is_in_the_readings(house: House) -> None:
     assert readings == {"browsing": 2, "user-running": 2, "tool-running": 2}
 
 
+async def test_the_tightest_limit_is_the_one_with_fewest_calls_left(house: House) -> None:
+    other = await house.call("bob", "crm.find")
+    assert other.tightest is None
+    other.release()
+    day = '[[rule]]\nname = "daily"\nper = "tenant"\ncount = "day"\nlimit = 4\n'
+    tried = '[[rule]]\nname = "tried"\nper = "tenant"\ncount = "day"\nlimit = 3\nshadow = true\n'
+    house.rulebook.replace(parse(RULES.replace("limit = 30", "limit = 3") + day + tried, "limits.toml", None))
+    found: list[tuple[str, int]] = []
+    for user in ("ada", "ada", "bob", "bob"):
+        admission = await house.call(user)
+        tightest = admission.tightest
+        admission.release()
+        await settled()
+        assert tightest is not None
+        found.append((tightest.check.rule, tightest.check.limit - tightest.used))
+        house.clock.advance(1)
+    assert found == [("browsing", 2), ("browsing", 1), ("daily", 1), ("daily", 0)]
+
+
 async def test_an_end_is_counted_once_and_giving_back_costs_nothing(house: House) -> None:
     first, second = await house.call(), await house.call()
     first.give_back()

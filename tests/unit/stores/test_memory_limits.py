@@ -235,4 +235,17 @@ def test_readings_are_those_of_their_taking_when_they_are_looked_at_later() -> N
     store.take_now(CHECKS, "second")
     assert [reading.used for reading in first.readings] == [1, 1, 1, 1, 1]
     assert first.readings[1:3] == [first.readings[1], first.readings[2]]
+    assert first.readings[-1].check is CHECKS[-1]
     assert len(first.readings) == len(CHECKS)
+
+
+@pytest.mark.parametrize("check", [*CHECKS[:2], *CHECKS[3:]], ids=lambda check: check.rule)
+def test_a_limit_of_nothing_lets_nobody_in(check: Check) -> None:
+    clock = Clock()
+    store = MemoryLimitStore(clock, clock.wall)
+    none = replace(check, limit=0)
+    for used in range(2):
+        refused = store.take_now([none], "asks").refused
+        assert refused is not None
+        assert refused.used == used
+        store.take_now([check], "in")

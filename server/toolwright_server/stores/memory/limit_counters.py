@@ -53,7 +53,9 @@ class Window:
         starts, seconds = self._starts, self._seconds
         while starts and starts[0] + seconds <= now:
             starts.popleft()
-        return None if len(starts) < limit else starts[len(starts) - limit] + seconds - now
+        if len(starts) < limit:
+            return None
+        return starts[len(starts) - limit] + seconds - now if limit > 0 else seconds
 
     def take(self, now: float, token: str) -> int:
         self._starts.append(now)
@@ -175,26 +177,23 @@ class Quota:
 class Readings(Sequence[Reading]):
     """Readings as of one taking, made when somebody looks: mostly nobody does, and they cost more than the taking."""
 
-    __slots__ = ("_checks", "_counters", "_made", "_now", "_used")
+    __slots__ = ("_checks", "_counters", "_now", "_used")
 
     def __init__(self, checks: Sequence[Check], counters: Sequence[Counter], used: Sequence[int], now: float) -> None:
         self._checks = checks
         self._counters = counters
         self._used = used
         self._now = now
-        self._made: Sequence[Reading] | None = None
 
     @overload
     def __getitem__(self, index: int) -> Reading: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[Reading]: ...
     def __getitem__(self, index: int | slice) -> Reading | Sequence[Reading]:
-        if self._made is None:
-            parts = zip(self._counters, self._checks, self._used, strict=True)
-            self._made = [
-                Reading(check, used, counter.reading(check, self._now).reset_seconds) for counter, check, used in parts
-            ]
-        return self._made[index]
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        check = self._checks[index]
+        return Reading(check, self._used[index], self._counters[index].reading(check, self._now).reset_seconds)
 
     def __len__(self) -> int:
         return len(self._used)
