@@ -118,6 +118,8 @@ class Limiter:
         self._renew_seconds = renew_seconds
         self._pause = pause
         self._shadows = ShadowLog(clock)
+        # Calls that have ended.
+        self._ends = 0
         # Calls that hold places in a shared store.
         self._holding: dict[str, Admission] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -164,13 +166,14 @@ class Limiter:
         before = self._line.holds(_places(checks)) if may_wait else None
         if before is not None:
             full = next(check for check in checks if check.key == before)
-            return await self._in_line(asked, token, wait_seconds, Reading(full, full.limit, 0.0))
+            return await self._in_line(asked, token, wait_seconds, Reading(full, full.limit, 0.0), self._ends)
+        ends = self._ends
         taking = await self._take(checks, token)
         refused = taking.refused
         if refused is None:
             return self._let_in(checks, token, taking)
         if may_wait and refused.check.kind is Kind.RUNNING:
-            return await self._in_line(asked, token, wait_seconds, refused)
+            return await self._in_line(asked, token, wait_seconds, refused, ends)
         raise self._refused(refused)
 
     async def quota(self, tenant: str, user: str, tools: Iterable[tuple[str, str]] = ()) -> Sequence[Reading]:
@@ -215,15 +218,21 @@ class Limiter:
         for checks, tokens in by_checks.items():
             await self._store.renew([check for check in checks if check.kind is Kind.RUNNING], tokens)
 
-    async def _in_line(self, asked: Asked, token: str, wait_seconds: float, reading: Reading) -> Admission:
-        """Wait for the place that `reading` says is missing, or for whatever turns out to be missing then."""
-        ends = self._clock() + wait_seconds
+    async def _in_line(self, asked: Asked, token: str, wait_seconds: float, reading: Reading, seen: int) -> Admission:
+        """Wait for the place that `reading` says is missing, or for whatever turns out to be missing then.
+
+        `seen` are the ends of calls that the reading can know of.
+        """
+        until = self._clock() + wait_seconds
         try:
             place = self._line.join(asked.tenant, reading.check.key)
         except Shed:
             raise self._refused(reading, _LINE_FULL) from None
         try:
-            while await place.turn(ends - self._clock()):
+            if self._ends != seen:
+                # One ended while the store was being asked: nobody was in line to be woken.
+                self._line.wake(reading.check.key)
+            while await place.turn(until - self._clock()):
                 # Anew, as the rules may have changed.
                 checks = self.checks_for(asked)
                 taking = await self._take(checks, token)
@@ -264,6 +273,7 @@ class Limiter:
             self._wake(checks)
 
     def _wake(self, checks: Checks) -> None:
+        self._ends += 1
         if self._line.waiting:
             for key in _places(checks):
                 self._line.wake(key)

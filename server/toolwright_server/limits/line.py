@@ -26,7 +26,7 @@ class Place:
         self.key = key
         self.number = number
         self.woken = False
-        # Somebody left while this one, woken before, was still asking.
+        # It was woken while it did not wait: it had not begun to, or was still asking.
         self.again = False
         self._line = line
         self._is_shed = False
@@ -51,8 +51,10 @@ class Place:
             timer.cancel()
 
     def wake(self) -> None:
-        """It may be this call's turn."""
+        """It may be this call's turn, now or when it asks for it."""
         self.woken = True
+        if self._turn is None or self._turn.done():
+            self.again = True
         self._end(True)
 
     def shed(self) -> None:
@@ -148,7 +150,7 @@ class Line:
             if not place.woken:
                 place.wake()
                 return
-        places[0].again = True
+        places[0].wake()
 
     def wake_all(self) -> None:
         """Let the first for each counter look: limits may have changed."""

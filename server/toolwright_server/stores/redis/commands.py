@@ -22,7 +22,7 @@ _TOKENS: Final = 256
 class Plan:
     """The commands for one set of checks. `lease_seconds`: how long a place is held without being renewed."""
 
-    __slots__ = ("_arguments", "_keys", "_mark", "_take", "checks", "holds_places", "lasts_seconds", "slot_key")
+    __slots__ = ("_arguments", "_keys", "_mark", "_take", "checks", "lasts_seconds", "slot_key")
 
     def __init__(self, checks: Sequence[Check], lease_seconds: float) -> None:
         self.checks = checks
@@ -30,7 +30,6 @@ class Plan:
         self.slot_key = self._keys[0] if self._keys else b""
         self._mark = _mark(checks)
         self._arguments = _arguments(checks, lease_seconds)
-        self.holds_places = any(check.kind is Kind.RUNNING for check in checks)
         # After so long a taking that nobody gave back has run out by itself, but for days and months.
         self.lasts_seconds = max([lease_seconds, *(check.window_seconds for check in checks)])
         self._take = self._split(b"take")

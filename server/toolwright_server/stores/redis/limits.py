@@ -40,8 +40,8 @@ class RedisLimitStore:
         self._watch = watch
         self._timings = Timings.of(options.timeout_milliseconds / 1_000)
         self._plans = Plans(options.lease_seconds)
-        # By token: running calls that may hold places, so that these can be had again from a store that lost them.
-        self._running: dict[str, Plan] = {}
+        # By token: what a call was let in by, until it has ended; a store that lost its places can be told of them.
+        self._taken: dict[str, Plan] = {}
         self._cluster = Cluster(address, self._linked)
         self._servers = Servers(self._cluster.link, options.server_id, options.lease_seconds / _HEARTBEATS)
         self._fallback = Fallback(local, lambda: self._servers.count, _come_again_seconds)
@@ -85,8 +85,8 @@ class RedisLimitStore:
             return Taking(())
         plan = self._plans.of(checks)
         written = token.encode()
-        # A call that holds its places already keeps them, whatever becomes of this.
-        late = None if token in self._running else partial(self._late, plan, written)
+        # A call that was let in already keeps what it holds, whatever becomes of this.
+        late = None if token in self._taken else partial(self._late, plan, written)
         waiting = self._cluster.link(plan.slot_key).ask(plan.take(written), late)
         try:
             answer = await waiting if waiting is not None else None
@@ -97,8 +97,8 @@ class RedisLimitStore:
             raise
         if answer is None:
             return await self._without(plan, token)
-        if answer[0] != REFUSED and plan.holds_places:
-            self._running[token] = plan
+        if answer[0] != REFUSED:
+            self._taken[token] = plan
         return plan.taking(answer)
 
     async def give_back(self, checks: Sequence[Check], token: str) -> None:
@@ -114,7 +114,7 @@ class RedisLimitStore:
         own: dict[int, tuple[Plan, list[bytes]]] = {}
         others: list[bytes] = []
         for token in tokens:
-            plan = self._running.get(token)
+            plan = self._taken.get(token)
             if plan is None:
                 others.append(token.encode())
             else:
@@ -136,19 +136,19 @@ class RedisLimitStore:
 
     async def _without(self, plan: Plan, token: str) -> Taking:
         """Decide without the store."""
-        if token in self._running:
-            # It holds its places already.
+        if token in self._taken:
+            # It was let in already.
             return Taking(await self._fallback.read(plan.checks))
         taking = await self._fallback.take(plan.checks, token)
         if self._watch is not None:
             for fail in {check.fail for check in plan.checks}:
                 self._watch.limit_store_decided(fail.value)
-        if taking.refused is None and plan.holds_places:
-            self._running[token] = plan
+        if taking.refused is None:
+            self._taken[token] = plan
         return taking
 
     def _tell(self, checks: Sequence[Check], token: str, verb: bytes) -> None:
-        plan = self._running.pop(token, None)
+        plan = self._taken.pop(token, None)
         if plan is None and checks:
             plan = self._plans.of(checks)
         if plan is not None:
