@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from toolwright_server.settings.address import Address
+from toolwright_server.settings.sharing import shareable
 from toolwright_server.settings.trust import trusted
 
 PREFIX = "TOOLWRIGHT_"
@@ -80,6 +81,13 @@ class Settings(BaseSettings):
         default=False,
         description="Allow an address other than loopback, although callers prove nothing or nothing is encrypted.",
     )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Server processes that share the port, one event loop each; more than one need PostgreSQL and "
+        "Redis. Limits of calls, memory and files hold for each process.",
+    )
     reflection: bool = Field(default=True, description="Whether the server describes its services to anybody who asks.")
     auth: _Names = Field(
         ("none",), description="How callers prove who they are: none, api-key, jwt, or api-key,jwt. See identity.md."
@@ -120,6 +128,11 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         SecretStr(""),
         description="Where records are kept: postgresql://user:password@host/database. Empty: SQLite in data_dir.",
+        json_schema_extra={"default_text": "empty"},
+    )
+    redis_url: SecretStr = Field(
+        SecretStr(""),
+        description="Where servers that share limits keep their counters: redis://host:6379. Empty: in this process.",
         json_schema_extra={"default_text": "empty"},
     )
     sqlite_synchronous: Literal["full", "normal", "off"] = Field(
@@ -314,8 +327,8 @@ class Settings(BaseSettings):
 
     @pydantic.model_validator(mode="after")
     def _check_together(self) -> Self:
-        for sentence in trusted(self):
-            raise ValueError(sentence)
+        if sentences := (*trusted(self), *shareable(self)):
+            raise ValueError("\n".join(sentences))
         for name in ("arguments_limit_bytes", "result_limit_bytes"):
             if getattr(self, name) >= self.message_limit_bytes:
                 raise ValueError(
