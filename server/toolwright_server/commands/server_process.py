@@ -1,4 +1,4 @@
-"""One of several server processes: what the supervisor runs, `python -m toolwright_server.commands.server_process FD`.
+"""One of several server processes: what the supervisor runs, `… server_process NAME FD`.
 
 Dies with the supervisor, and ends only when that says so: who signals a whole group or unit signals both of them.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Serve until told to end; the exit code. FD, the only argument, is the descriptor of the link."""
+    """Serve until told to end; the exit code. FD is the descriptor of the link, NAME for people."""
     die_with_parent(signal.SIGKILL)
     for number in (signal.SIGTERM, signal.SIGINT):
         # Not SIG_IGN, which the programs that tools start would inherit.
@@ -32,7 +32,7 @@ def main() -> int:
     if os.getppid() != order.supervisor_pid:
         return 1  # it died before the kernel was told
     sys.path += [entry for entry in order.path if entry not in sys.path]
-    connection = socket.socket(fileno=int(sys.argv[1]))
+    connection = socket.socket(fileno=int(sys.argv[2]))
     os.set_inheritable(connection.fileno(), False)
     return _served(order, connection)
 

@@ -31,7 +31,7 @@ class ServerProcess:
     def __init__(
         self, order: ProcessOrder, command: Sequence[str], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Start it: `command` is what Python is to run, and gets the descriptor of the link as its last argument.
+        """Start it: `command` is what Python is to run, and gets its name, for people, and the descriptor of the link.
 
         Blocks for the milliseconds that exec takes; forks nothing of this process. Raises OSError.
         """
@@ -150,7 +150,7 @@ def _spawned(order: ProcessOrder, command: Sequence[str]) -> "tuple[subprocess.P
         os.lseek(boot, 0, os.SEEK_SET)
         process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
             # -P: a file of the working directory must not stand in for a library's module.
-            [sys.executable, "-P", *command, str(its_end.fileno())],
+            [sys.executable, "-P", *command, order.server_id, str(its_end.fileno())],
             stdin=boot,
             pass_fds=(its_end.fileno(),),
             # A terminal's Ctrl-C is for the supervisor, which then ends this in its own way.

@@ -36,7 +36,7 @@ _CLOSING_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class SupervisorOptions:
-    """`command`: what Python runs as a process of the server; the descriptor of its link is added."""
+    """`command`: what Python runs as a process of the server; its name and the descriptor of its link are added."""
 
     command: Sequence[str]
     backoff: BackoffOptions = field(default_factory=BackoffOptions)
