@@ -86,6 +86,12 @@ class Reason(Enum):
         "It ran, but its outcome could not be recorded.",
         "Look the execution up by its id; never send the call again.",
     )
+    RATE_LIMITED = Meaning(
+        Code.RESOURCE_EXHAUSTED,
+        "Too many calls were made in too short a time.",
+        "Wait for the retry delay, then call again.",
+        retryable=True,
+    )
     CONCURRENCY_LIMITED = Meaning(
         Code.RESOURCE_EXHAUSTED,
         "Too many calls are running at the moment.",
@@ -165,10 +171,19 @@ class Violation:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaViolation:
+    """One limit that was reached: whose it is (`user ada`) and what it says, in words."""
+
+    subject: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """What went wrong, as it is kept in a record and sent to clients. `message` never holds exception text.
 
-    Empty `user_message` and `suggested_action` mean the reason's own. `retry_delay` is in seconds.
+    Empty `user_message` and `suggested_action` mean the reason's own. `retry_delay` is in seconds. `quota` are the
+    limits that were reached; it is sent and not kept, as what it refuses never ran.
     """
 
     reason: Reason
@@ -179,6 +194,7 @@ class Failure:
     retry_delay: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     violations: Sequence[Violation] = ()
+    quota: Sequence[QuotaViolation] = ()
 
     def words(self) -> tuple[str, str]:
         """`(user_message, suggested_action)`, the reason's own where the failure brings none."""

@@ -10,6 +10,7 @@ from toolwright_server.catalog.discovery import Loaded, load
 from toolwright_server.catalog.model import DeclarationError
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import SettingsError, ToolwrightError
+from toolwright_server.limits.rulefile import read as read_rules
 from toolwright_server.settings import Settings, load_settings
 from toolwright_server.telemetry import TelemetryConfigError
 
@@ -65,6 +66,8 @@ def check(config: Path | None, given: Mapping[str, Any]) -> int:
         _check_folder(settings.data_dir)
         found = load(settings.toolkits, settings.tools, settings.toolkit, settings.data_dir, settings.is_loopback)
         Catalog(found.tools)
+        if settings.limits_file:
+            read_rules(Path(settings.limits_file))
     except _REFUSALS as error:
         return _refuse(error)
     for line in _summary(settings, found):

@@ -130,11 +130,6 @@ class Settings(BaseSettings):
         description="Where records are kept: postgresql://user:password@host/database. Empty: SQLite in data_dir.",
         json_schema_extra={"default_text": "empty"},
     )
-    redis_url: SecretStr = Field(
-        SecretStr(""),
-        description="Where servers that share limits keep their counters: redis://host:6379. Empty: in this process.",
-        json_schema_extra={"default_text": "empty"},
-    )
     sqlite_synchronous: Literal["full", "normal", "off"] = Field(
         "full",
         description="What a power cut may take from SQLite: full nothing, normal the last commits, off the file.",
@@ -147,6 +142,18 @@ class Settings(BaseSettings):
     )
     spill_limit_bytes: _Bytes = Field(
         16 * _MIB, description="File, taken at start, for outcomes that the database does not take."
+    )
+    redis_url: SecretStr = Field(
+        SecretStr(""),
+        description="Where servers share limits, Redis or Valkey: redis://user:password@host:port/0, or rediss://, "
+        "encrypted. Empty: each counts for itself.",
+        json_schema_extra={"default_text": "empty"},
+    )
+    redis_timeout_milliseconds: _Seconds = Field(
+        10, description="How long a call waits for it before each rule decides by its `fail`. See shared-store.md."
+    )
+    redis_lease_seconds: _Seconds = Field(
+        30, description="Places of calls that nobody says still run, as those of a dead server, are free after so long."
     )
     audit_key_file: str = Field(
         "",
@@ -229,6 +236,13 @@ class Settings(BaseSettings):
     )
     running_executions_limit: _Count = Field(
         2000, description="Executions that have not ended, with detached and nested ones; more are refused."
+    )
+    limits_file: str = Field(
+        "", description="TOML file with rules over those that are built in; read again when changed. See limits.md."
+    )
+    limits_file_check_seconds: _Seconds = Field(2, description="How often limits_file is looked at for changes.")
+    limits_queue_limit: _Optional = Field(
+        256, description="Calls that may wait for others to end under a limit of running calls; more are refused."
     )
     metadata_limit_bytes: _Bytes = Field(16 * _KIB, description="Metadata of one call.")
     message_limit_bytes: _Bytes = Field(16 * _MIB, description="One gRPC message; above the limits of what it carries.")
@@ -313,7 +327,9 @@ class Settings(BaseSettings):
             Address.parse(value)
         return value
 
-    @pydantic.field_validator("pepper_file", "tls_certificate_file", "tls_key_file", "tls_client_ca_file")
+    @pydantic.field_validator(
+        "pepper_file", "tls_certificate_file", "tls_key_file", "tls_client_ca_file", "limits_file"
+    )
     @classmethod
     def _expand_file(cls, value: str) -> str:
         return str(Path(value).expanduser()) if value else ""

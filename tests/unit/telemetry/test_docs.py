@@ -22,6 +22,7 @@ def test_every_metric_is_documented_and_no_other() -> None:
         for name in re.findall(r"`([a-z_.]+)`", row.split("|")[1] if "|" in row else "")
     }
     observed = {name for name in documented if name.startswith(("toolwright.executions", "toolwright.worker"))}
+    observed.add("toolwright.limits.waiting")
     for name in observed - {"toolwright.worker.kills"}:
         metrics.observe(name, lambda: 1)
     metrics.worker_killed("x")
@@ -29,6 +30,8 @@ def test_every_metric_is_documented_and_no_other() -> None:
     metrics.loop_lag(1)
     metrics.stubborn_tool("x")
     metrics.authentication_failed("x")
+    metrics.limit_reached("x", shadow=True)
+    metrics.limits_file_refused()
     metrics.spans_dropped(1, "x")
     metrics.spans_exported(1)
     metrics.rpc_call("m", "OK", 1)
