@@ -1,20 +1,22 @@
 """A real `toolwright serve` with several processes behind one port, for tests of how they start, die and end together.
 
-The record is a real PostgreSQL. `REDIS_URL` is where the counters of limits are.
+The record is a real PostgreSQL, the counters of limits are in a real Valkey.
 """
 
 import contextlib
 from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import psutil
 
+from tests.databases import Postgres
 from tests.live import LiveServer, eventually, execute_request, live_server
+from tests.valkeys import Server
 from toolwright.v1 import tool_execution_pb2_grpc
 
-REDIS_URL = "redis://127.0.0.1:6379"
 SECONDS = 30.0
 LEASE_SECONDS = 2.0
 MODULE = "toolwright_server.commands.server_process"
@@ -22,12 +24,26 @@ MODULE = "toolwright_server.commands.server_process"
 CHANNEL = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
 
 
-def settings(database_url: str, processes: int = 2, **more: str) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where the processes of a server keep what they share."""
+
+    database_url: str
+    redis_url: str
+
+    @classmethod
+    def of(cls, postgres: Postgres, valkey: Server) -> Self:
+        """An empty database and an empty store."""
+        valkey.run("FLUSHALL")
+        return cls(postgres.make_database(), valkey.url)
+
+
+def settings(stores: Stores, processes: int = 2, **more: str) -> dict[str, str]:
     """The environment of such a server."""
     return {
         "TOOLWRIGHT_WORKERS": str(processes),
-        "TOOLWRIGHT_DATABASE_URL": database_url,
-        "TOOLWRIGHT_REDIS_URL": REDIS_URL,
+        "TOOLWRIGHT_DATABASE_URL": stores.database_url,
+        "TOOLWRIGHT_REDIS_URL": stores.redis_url,
         "TOOLWRIGHT_SERVER_ID": "several",
         "TOOLWRIGHT_LEASE_SECONDS": str(LEASE_SECONDS),
         "TOOLWRIGHT_TOOLKITS": "diagnostics",
@@ -38,9 +54,9 @@ def settings(database_url: str, processes: int = 2, **more: str) -> dict[str, st
 
 
 @contextlib.contextmanager
-def several(folder: Path, database_url: str, *arguments: str, processes: int = 2, **more: str) -> Generator[LiveServer]:
+def several(folder: Path, stores: Stores, *arguments: str, processes: int = 2, **more: str) -> Generator[LiveServer]:
     """One whose processes all serve."""
-    with live_server(folder, *arguments, env=settings(database_url, processes, **more)) as server:
+    with live_server(folder, *arguments, env=settings(stores, processes, **more)) as server:
         all_healthy(server, processes)
         yield server
 

@@ -20,6 +20,7 @@ from tests.several import (
     CHANNEL,
     LEASE_SECONDS,
     SECONDS,
+    Stores,
     all_healthy,
     connected_to_each,
     echoed,
@@ -28,20 +29,23 @@ from tests.several import (
     several,
 )
 from tests.torture.draining import assert_nothing_was_lost, drain
+from tests.valkeys import Server
 from toolwright.v1 import common_pb2, tool_execution_pb2
 
+# Many starts in one test, on a machine that has other things to do.
+pytestmark = pytest.mark.timeout(180)
 NAMES = {"several-1", "several-2"}
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 @pytest.fixture
-def url(postgres: Postgres) -> str:
-    return postgres.make_database()
+def stores(postgres: Postgres, valkey: Server) -> Stores:
+    return Stores.of(postgres, valkey)
 
 
 @pytest.fixture
-def server(tmp_path: Path, url: str) -> Iterator[LiveServer]:
-    with several(tmp_path, url) as running:
+def server(tmp_path: Path, stores: Stores) -> Iterator[LiveServer]:
+    with several(tmp_path, stores) as running:
         yield running
 
 
@@ -133,11 +137,13 @@ def test_a_killed_process_is_replaced_the_others_answer_meanwhile_and_what_it_le
     ]
 
 
-def test_a_process_that_cannot_start_is_tried_ever_more_rarely_while_the_others_serve(tmp_path: Path, url: str) -> None:
+def test_a_process_that_cannot_start_is_tried_ever_more_rarely_while_the_others_serve(
+    tmp_path: Path, stores: Stores
+) -> None:
     broken = tmp_path / "broken"
     tools = str(Path(__file__).with_name("several_tools.py"))
     marker = {"SEVERAL_BROKEN": str(broken), "TOOLWRIGHT_PROCESS_ENVIRONMENT": "SEVERAL_BROKEN"}
-    with several(tmp_path, url, "--tools", tools, **marker) as server:
+    with several(tmp_path, stores, "--tools", tools, **marker) as server:
         broken.touch()
         server_processes(server)["several-2"].kill()
         steps = ("started now", "started in 0.5 s", "started in 1 s", "started in 2 s")
@@ -153,8 +159,8 @@ def test_a_process_that_cannot_start_is_tried_ever_more_rarely_while_the_others_
         assert server.terminate() == 0
 
 
-def test_a_drain_under_load_loses_nothing_and_ends_with_0(tmp_path: Path, url: str) -> None:
-    with several(tmp_path, url, TOOLWRIGHT_DRAIN_NOTICE_SECONDS="1") as server:
+def test_a_drain_under_load_loses_nothing_and_ends_with_0(tmp_path: Path, stores: Stores) -> None:
+    with several(tmp_path, stores, TOOLWRIGHT_DRAIN_NOTICE_SECONDS="1") as server:
         below = server.descendants()
         assert_nothing_was_lost(asyncio.run(drain(server, calls=12, streams=6, seconds=3, connections=8)))
         assert not messages(server, "error", "critical")
@@ -223,8 +229,8 @@ def test_a_process_that_stood_still_is_said_to_be_ill_ends_when_it_wakes_and_is_
     assert server_processes(server)["several-2"].pid != frozen.pid
 
 
-def test_health_says_not_serving_on_every_connection_when_the_whole_drains(tmp_path: Path, url: str) -> None:
-    with several(tmp_path, url, TOOLWRIGHT_DRAIN_NOTICE_SECONDS="10") as server:
+def test_health_says_not_serving_on_every_connection_when_the_whole_drains(tmp_path: Path, stores: Stores) -> None:
+    with several(tmp_path, stores, TOOLWRIGHT_DRAIN_NOTICE_SECONDS="10") as server:
         assert {health(server) for _ in range(16)} == {SERVING}
         server.process.send_signal(signal.SIGTERM)
         eventually(lambda: sum(message.startswith("draining: calls") for message in messages(server)) == 2)
@@ -253,8 +259,8 @@ def test_a_process_whose_lease_is_gone_ends_without_a_word_to_load_balancers(ser
     assert seen == {SERVING}
 
 
-def test_a_port_of_0_is_one_port_for_all(tmp_path: Path, url: str) -> None:
-    env = settings(url, TOOLWRIGHT_LISTEN="127.0.0.1:0")
+def test_a_port_of_0_is_one_port_for_all(tmp_path: Path, stores: Stores) -> None:
+    env = settings(stores, TOOLWRIGHT_LISTEN="127.0.0.1:0")
     with starting_server(tmp_path, env=env) as server:
         eventually(lambda: any("share 127.0.0.1:" in message for message in messages(server)), SECONDS)
         shared = next(message for message in messages(server) if "share 127.0.0.1:" in message)

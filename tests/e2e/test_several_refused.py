@@ -10,14 +10,16 @@ import pytest
 
 from tests.databases import Postgres
 from tests.live import free_port
-from tests.several import SECONDS, settings, several
+from tests.several import SECONDS, Stores, settings, several
+from tests.valkeys import Server
 
-NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+pytestmark = pytest.mark.timeout(180)
+NOWHERE = Stores("postgresql://nobody@127.0.0.1:1/none", "redis://127.0.0.1:1")
 
 
 @pytest.fixture
-def url(postgres: Postgres) -> str:
-    return postgres.make_database()
+def stores(postgres: Postgres, valkey: Server) -> Stores:
+    return Stores.of(postgres, valkey)
 
 
 def run(folder: Path, command: str, env: dict[str, str], *arguments: str) -> tuple[int, list[str]]:
@@ -90,9 +92,9 @@ def test_an_address_of_the_page_that_another_program_has_is_refused(tmp_path: Pa
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_second_server_on_the_port_of_several_processes_is_refused(tmp_path: Path, url: str, processes: int) -> None:
-    with several(tmp_path / "first", url) as server:
-        env = settings(url, processes, TOOLWRIGHT_LISTEN=server.address)
+def test_a_second_server_on_their_port_is_refused(tmp_path: Path, stores: Stores, processes: int) -> None:
+    with several(tmp_path / "first", stores) as server:
+        env = settings(stores, processes, TOOLWRIGHT_LISTEN=server.address)
         code, said = run(tmp_path / "second", "serve", env)
         assert (code, len(said)) == (78, 1)
         assert "another program listens there" in said[0]
@@ -100,14 +102,14 @@ def test_a_second_server_on_the_port_of_several_processes_is_refused(tmp_path: P
 
 def test_a_database_that_does_not_answer_is_said_once_and_ends_the_start(tmp_path: Path) -> None:
     code, said = run(tmp_path, "serve", settings(NOWHERE, 3))
-    assert code == run(tmp_path, "serve", {"TOOLWRIGHT_DATABASE_URL": NOWHERE})[0]
+    assert code == run(tmp_path, "serve", {"TOOLWRIGHT_DATABASE_URL": NOWHERE.database_url})[0]
     assert code in (75, 78)
     assert len(said) == 1, said
     assert said[0].startswith("toolwright: ")
 
 
 def test_a_wrong_database_url_is_said_once_and_ends_the_start(tmp_path: Path) -> None:
-    code, said = run(tmp_path, "serve", settings("mysql://u:hunter2@h/d", 3))
+    code, said = run(tmp_path, "serve", settings(Stores("mysql://u:hunter2@h/d", NOWHERE.redis_url), 3))
     assert (code, len(said)) == (78, 1)
     assert "use postgresql://" in said[0]
     assert "hunter2" not in said[0]

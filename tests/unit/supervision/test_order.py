@@ -1,13 +1,14 @@
 from pathlib import Path
+from typing import Any
 
-from toolwright_server.settings import Settings
+from toolwright_server.settings import Settings, load_settings
 from toolwright_server.supervision.order import ProcessOrder, part_of
 
-SHARED = {"workers": 3, "database_url": "postgresql://u:hunter2@h/d", "redis_url": "redis://:hunter3@h"}
+SHARED: dict[str, Any] = {"workers": 3, "database_url": "postgresql://u:hunter2@h/d", "redis_url": "redis://:hunter3@h"}
 
 
 def test_a_process_gets_the_same_settings_but_for_its_name_and_what_the_supervisor_does(tmp_path: Path) -> None:
-    given = {
+    given: dict[str, Any] = {
         **SHARED,
         "server_id": "one",
         "data_dir": tmp_path,
@@ -35,7 +36,8 @@ def test_processes_of_one_server_have_names_of_their_own_also_when_nobody_named_
 
 
 def test_the_worker_processes_of_a_machine_are_shared_out_unless_somebody_chose_a_number() -> None:
-    for_one, settings = Settings().process_workers, Settings(**SHARED, process_extra_workers=7)
+    for_one = load_settings().process_workers
+    settings = Settings(**SHARED, process_extra_workers=7)
     part = part_of(settings, 1)
     assert part["process_workers"] == -(-for_one // 3)
     assert part["process_extra_workers"] == 7

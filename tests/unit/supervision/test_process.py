@@ -4,13 +4,20 @@ import asyncio
 import os
 import signal
 
+import psutil
 import pytest
 
+from tests.live import eventually
 from tests.unit.supervision import processes
 from tests.unit.supervision.processes import SECONDS, started
 from toolwright_server.supervision.process import said
 
 pytestmark = pytest.mark.asyncio
+
+
+def stopped(pid: int) -> None:
+    """Until the process stands still."""
+    eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, SECONDS)
 
 
 async def test_a_process_says_that_it_serves_reports_when_asked_and_ends_when_told() -> None:
@@ -52,6 +59,7 @@ async def test_a_process_that_does_not_answer_holds_up_nobody_and_is_asked_again
         process = started(processes.SERVES)
         await process.ready
         os.kill(process.pid, signal.SIGSTOP)
+        await asyncio.to_thread(stopped, process.pid)
         assert not await process.ask(0.05)
         os.kill(process.pid, signal.SIGCONT)
         assert await process.ask(SECONDS)
