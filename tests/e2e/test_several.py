@@ -65,7 +65,7 @@ def running(server: LiveServer, count: int) -> None:
 def health(server: LiveServer) -> int:
     """What a health check on a new connection is told."""
     with grpc.insecure_channel(server.address, options=CHANNEL) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         return stub.Check(health_pb2.HealthCheckRequest(), timeout=SECONDS).status
 
 
@@ -142,7 +142,7 @@ def test_a_process_that_cannot_start_is_tried_ever_more_rarely_while_the_others_
 ) -> None:
     broken = tmp_path / "broken"
     tools = str(Path(__file__).with_name("several_tools.py"))
-    marker = {"SEVERAL_BROKEN": str(broken), "TOOLWRIGHT_PROCESS_ENVIRONMENT": "SEVERAL_BROKEN"}
+    marker: dict[str, Any] = {"SEVERAL_BROKEN": str(broken), "TOOLWRIGHT_PROCESS_ENVIRONMENT": "SEVERAL_BROKEN"}
     with several(tmp_path, stores, "--tools", tools, **marker) as server:
         broken.touch()
         server_processes(server)["several-2"].kill()

@@ -48,6 +48,10 @@ class Whole:
         """The page of metrics. From a thread."""
         return render(self._from_loop(self._metrics()))
 
+    def own(self) -> list[MetricSnapshot]:
+        """What is counted here, of the processes."""
+        return [self._running.snapshot(), self._replaced.snapshot()]
+
     async def refresh(self) -> frozenset[Slot]:
         """Have all processes report; those in whose slots one did in time."""
         answers = await asyncio.gather(*(_ask(slot) for slot in self.slots))
@@ -67,7 +71,7 @@ class Whole:
             for slot in self.slots
             if (process := slot.process) is not None and process.report is not None
         ]
-        return [self._running.snapshot(), self._replaced.snapshot(), *merged([("", self._retired), *parts])]
+        return [*self.own(), *merged([("", self._retired), *parts])]
 
     def _from_loop(self, asked: Coroutine[Any, Any, _Answer]) -> _Answer:
         return asyncio.run_coroutine_threadsafe(asked, self._loop).result(_PAGE_SECONDS)
