@@ -72,7 +72,7 @@ def test_processes_that_are_killed_in_turn_lose_nothing_and_do_nothing_twice(tmp
             wrong = found.wrong()
             assert not wrong, f"seed {SEED}: {len(wrong)} things are wrong, among them:\n" + "\n".join(wrong[:20])
             assert sum(asked.lost for asked in load.asked) >= KILLS
-            trail = audited(server, tmp_path, settings(stores, PROCESSES))
+            trail = audited(server, tmp_path, {"TOOLWRIGHT_AUDIT_KEY_FILE": str(tmp_path / "audit.key")})
             wrong = trail.wrong(found)
             assert not wrong, f"seed {SEED}: {len(wrong)} things are wrong in the audit trail:\n" + "\n".join(
                 wrong[:20]

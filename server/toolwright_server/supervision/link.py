@@ -105,8 +105,13 @@ class SupervisorLink:
             _logger.exception("no report for the supervisor")
 
     def _send(self, message: dict[str, Any]) -> None:
-        with self._sending:
-            try:
-                self._connection.sendall(framed(orjson.dumps(message)))
-            except OSError:
-                pass  # nobody is there any more
+        payload = framed(orjson.dumps(message))
+        # A supervisor that stands still must not keep a process from ending.
+        if not self._sending.acquire(timeout=_LAST_SECONDS):
+            return
+        try:
+            self._connection.sendall(payload)
+        except OSError:
+            pass  # nobody is there any more
+        finally:
+            self._sending.release()

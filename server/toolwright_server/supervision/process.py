@@ -40,13 +40,12 @@ class ServerProcess:
         self.served_at: float | None = None
         self.report: Report | None = None
         self._clock = clock
-        self._process, self._link = _spawned(order, command)
+        self._process, self._pidfd, self._link = _spawned(order, command)
         self._link.setblocking(False)
         self._waiting: list[asyncio.Future[None]] = []
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[int] = loop.create_future()
-        self._pidfd = os.pidfd_open(self.pid)
         loop.add_reader(self._pidfd, self._reap)
         self._reading = loop.create_task(self._read(), name=f"link of {self.server_id}")
 
@@ -142,7 +141,8 @@ def said(code: int) -> str:
         return f"was killed by signal {-code}"
 
 
-def _spawned(order: ProcessOrder, command: Sequence[str]) -> "tuple[subprocess.Popen[bytes], socket.socket]":
+def _spawned(order: ProcessOrder, command: Sequence[str]) -> "tuple[subprocess.Popen[bytes], int, socket.socket]":
+    """The process, its descriptor, and this end of the link."""
     own_end, its_end = socket.socketpair()
     boot = os.memfd_create("toolwright-order")
     try:
@@ -156,10 +156,17 @@ def _spawned(order: ProcessOrder, command: Sequence[str]) -> "tuple[subprocess.P
             # A terminal's Ctrl-C is for the supervisor, which then ends this in its own way.
             start_new_session=True,
         )
+        try:
+            pidfd = os.pidfd_open(process.pid)
+        except OSError:
+            # Nobody would hear of its end.
+            process.kill()
+            process.wait()
+            raise
     except BaseException:
         own_end.close()
         raise
     finally:
         os.close(boot)
         its_end.close()
-    return process, own_end
+    return process, pidfd, own_end

@@ -115,27 +115,28 @@ class Supervisor:
         return code if code > 0 else EXIT_FAILED
 
     async def _drained(self, running: Sequence[asyncio.Task[int | None]]) -> int:
-        settings = self._settings
-        seconds = settings.drain_notice_seconds + settings.drain_grace_seconds + self._options.closing_seconds
-        _, late = await asyncio.wait(running, timeout=seconds)
-        if late:
-            _logger.error(
-                "%d server processes have not ended %g s after they were told to; killing them", len(late), seconds
-            )
-            for slot in self._slots:
-                slot.kill()
-        codes = await asyncio.gather(*running)
-        failed = [code for code in codes if code]
+        failed = [code for code in await asyncio.gather(*running) if code]
         for code in failed:
             _logger.error("a server process was to drain, and %s", said(code))
         return EXIT_FAILED if failed else 0
 
     def _end(self) -> None:
         """SIGTERM or SIGINT: drain; at the second one, hurry."""
-        _logger.info("%s", "hurrying" if self._told.is_set() else "draining all server processes")
+        if self._told.is_set():
+            _logger.info("hurrying all server processes")
+        else:
+            _logger.info("draining all server processes")
+            settings = self._settings
+            seconds = settings.drain_notice_seconds + settings.drain_grace_seconds + self._options.closing_seconds
+            asyncio.get_running_loop().call_later(seconds, self._overdue, seconds)
         self._told.set()
         for slot in self._slots:
             slot.end()
+
+    def _overdue(self, seconds: float) -> None:
+        _logger.error("server processes have not ended %g s after they were told to: they are killed", seconds)
+        for slot in self._slots:
+            slot.kill()
 
     async def _refresh(self) -> None:
         while True:
