@@ -57,6 +57,14 @@ def test_every_module_of_the_tree_is_in_its_wheel(wheels: dict[str, Path]) -> No
 
 
 @BOUNDED
+def test_the_scripts_of_the_shared_store_are_in_the_wheel_of_the_server(wheels: dict[str, Path]) -> None:
+    folder = ROOT / "server"
+    scripts = {str(path.relative_to(folder)) for path in (folder / "toolwright_server").rglob("*.lua")}
+    assert scripts
+    assert scripts <= set(names_in(wheels["server"]))
+
+
+@BOUNDED
 def test_the_three_wheels_have_one_version_and_pin_each_other(wheels: dict[str, Path]) -> None:
     metadata = {member: metadata_of(wheel) for member, wheel in wheels.items()}
     (version,) = {message["Version"] for message in metadata.values()}

@@ -125,6 +125,7 @@ def test_a_variable_that_cannot_be_right_is_refused_with_a_sentence(
             r"thread_worker in .*toolwright\.toml is no setting; the nearest one is thread_workers",
         ),
         ("workers = 65\n", r"workers \(.*toolwright\.toml\): .*less than or equal to 64, not 65"),
+        ("redis_url = 3\n", r"redis_url \(.*toolwright\.toml\): input should be a valid string$"),
         ("thread_workers = 0\n", r"thread_workers \(.*toolwright\.toml\): .*, not 0"),
         ("thread_workers = \n", r"the configuration file .*toolwright\.toml is no TOML: .*line 1"),
         ("thread_workers = 0\nnesting_limit = 0\n", r"(?s)thread_workers.*\n.*nesting_limit"),

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from toolwright_server.errors import ToolwrightError
 from toolwright_server.limits.line import Line, Shed
@@ -23,6 +23,17 @@ _logger = logging.getLogger(__name__)
 _NOTHING: Final = Taking(())
 _LINE_FULL: Final = ", and as many wait as may"
 _TOO_LATE: Final = ", and none ended in time"
+
+
+class Asked(NamedTuple):
+    """A call that wants to be let in; as `Rulebook.checks_for` takes it."""
+
+    tenant: str
+    user: str
+    tool: str
+    category: str
+    overrides: Mapping[Kind, int] | None = None
+    nested: bool = False
 
 
 class Admission:
@@ -102,17 +113,9 @@ class Limiter:
         rulebook.when_replaced(line.wake_all)
         metrics.observe("toolwright.limits.waiting", lambda: line.waiting)
 
-    def checks_for(
-        self,
-        tenant: str,
-        user: str,
-        tool: str,
-        category: str,
-        overrides: Mapping[Kind, int] | None = None,
-        *,
-        nested: bool = False,
-    ) -> Checks:
+    def checks_for(self, asked: Asked) -> Checks:
         """What a call takes from; see Rulebook."""
+        tenant, user, tool, category, overrides, nested = asked
         return self._rulebook.checks_for(tenant, user, tool, category, overrides, nested=nested)
 
     def admit_now(self, checks: Checks, token: str, *, may_wait: bool = True) -> Admission | None:
@@ -134,24 +137,24 @@ class Limiter:
             return None
         raise self._refused(refused)
 
-    async def admit(self, checks: Checks, token: str, *, tenant: str, wait_seconds: float) -> Admission:
-        """Let a call in, if need be after waiting for a place: at most so long, and 0 for nested calls.
+    async def admit(self, asked: Asked, token: str, wait_seconds: float) -> Admission:
+        """Let a call in, if need be after waiting for a place, at most so long; nested calls never wait.
 
         Cancelled, it leaves nothing behind. Raises ToolwrightError: RATE_LIMITED, or CONCURRENCY_LIMITED when as many
         wait as may, or no place came free in time.
         """
-        if not checks:
-            return Admission(self, checks, token, _NOTHING, ())
-        before = self._line.holds(_places(checks)) if wait_seconds > 0 else None
+        checks = self.checks_for(asked)
+        may_wait = wait_seconds > 0 and not asked.nested
+        before = self._line.holds(_places(checks)) if may_wait else None
         if before is not None:
             full = next(check for check in checks if check.key == before)
-            return await self._in_line(checks, token, tenant, wait_seconds, Reading(full, full.limit, 0.0))
+            return await self._in_line(asked, token, wait_seconds, Reading(full, full.limit, 0.0))
         taking = await self._take(checks, token)
         refused = taking.refused
         if refused is None:
             return self._let_in(checks, token, taking)
-        if refused.check.kind is Kind.RUNNING and wait_seconds > 0:
-            return await self._in_line(checks, token, tenant, wait_seconds, refused)
+        if may_wait and refused.check.kind is Kind.RUNNING:
+            return await self._in_line(asked, token, wait_seconds, refused)
         raise self._refused(refused)
 
     async def quota(self, tenant: str, user: str, tools: Iterable[tuple[str, str]] = ()) -> Sequence[Reading]:
@@ -179,15 +182,14 @@ class Limiter:
         checks, token = admission.checks, admission.token
         if self._immediate is None:
             self._holding.pop(token, None)
-            store = self._store
-            self._in_background(store.give_back(checks, token) if gave_back else store.release(checks, token))
-        elif gave_back:
+            verb = self._store.give_back if gave_back else self._store.release
+            self._in_background(self._told(verb(checks, token), checks))
+            return
+        if gave_back:
             self._immediate.give_back_now(checks, token)
         else:
             self._immediate.release_now(checks, token)
-        if self._line.waiting:
-            for key in _places(checks):
-                self._line.wake(key)
+        self._wake(checks)
 
     async def renew(self) -> None:
         """Say of every call that holds places that it still runs."""
@@ -197,19 +199,20 @@ class Limiter:
         for checks, tokens in by_checks.items():
             await self._store.renew([check for check in checks if check.kind is Kind.RUNNING], tokens)
 
-    async def _in_line(
-        self, checks: Checks, token: str, tenant: str, wait_seconds: float, reading: Reading
-    ) -> Admission:
+    async def _in_line(self, asked: Asked, token: str, wait_seconds: float, reading: Reading) -> Admission:
         """Wait for the place that `reading` says is missing, or for whatever turns out to be missing then."""
         ends = self._clock() + wait_seconds
         try:
-            place = self._line.join(tenant, reading.check.key)
+            place = self._line.join(asked.tenant, reading.check.key)
         except Shed:
             raise self._refused(reading, _LINE_FULL) from None
         try:
             while await place.turn(ends - self._clock()):
+                # Anew, as the rules may have changed.
+                checks = self.checks_for(asked)
                 taking = await self._take(checks, token)
                 if taking.refused is None:
+                    place.leave(served=True)
                     return self._let_in(checks, token, taking)
                 reading = taking.refused
                 if reading.check.kind is not Kind.RUNNING:
@@ -222,6 +225,8 @@ class Limiter:
         raise self._refused(reading, _TOO_LATE)
 
     async def _take(self, checks: Checks, token: str) -> Taking:
+        if not checks:
+            return _NOTHING
         if self._immediate is not None:
             return self._immediate.take_now(checks, token)
         try:
@@ -230,6 +235,18 @@ class Limiter:
             # Nobody knows whether it was taken; nobody will run.
             self._in_background(self._store.give_back(checks, token))
             raise
+
+    async def _told(self, telling: Awaitable[None], checks: Checks) -> None:
+        try:
+            await telling
+        finally:
+            # Not before: who is woken asks at once.
+            self._wake(checks)
+
+    def _wake(self, checks: Checks) -> None:
+        if self._line.waiting:
+            for key in _places(checks):
+                self._line.wake(key)
 
     def _let_in(self, checks: Checks, token: str, taking: Taking) -> Admission:
         admission = Admission(self, checks, token, taking, warnings_of(checks, taking))

@@ -66,9 +66,9 @@ class Place:
         if key != self.key and not self._is_shed:
             self._line.move(self, key)
 
-    def leave(self) -> None:
-        """Go, and let the next one look."""
-        self._line.leave(self)
+    def leave(self, *, served: bool = False) -> None:
+        """Go, and let the next one look; `served`: with what it waited for, so that it is another tenant's turn."""
+        self._line.leave(self, served=served)
 
     def _end(self, is_turn: bool) -> None:
         if self._turn is not None and not self._turn.done():
@@ -103,7 +103,7 @@ class Line:
         return None
 
     def join(self, tenant: str, key: str) -> Place:
-        """A place at the end of the line. Raises Shed when the line is full and no tenant has more in it than this."""
+        """A place at the end of the line. Raises Shed when the line is full, and no tenant's share larger."""
         if self.waiting >= self._limit:
             self._make_room(tenant)
         self._number += 1
@@ -123,7 +123,7 @@ class Line:
         # What it was woken for is still free.
         self.wake(left)
 
-    def leave(self, place: Place) -> None:
+    def leave(self, place: Place, *, served: bool = False) -> None:
         """Take a place out, and wake the next one that waits for the same."""
         of_tenant = self._tenants.get(place.tenant, {})
         if place not in of_tenant:
@@ -132,6 +132,8 @@ class Line:
         if not of_tenant:
             del self._tenants[place.tenant]
         self.waiting -= 1
+        if served:
+            self._queues[place.key].move_to_end(place.tenant)
         self._dequeue(place)
         self.wake(place.key)
 
@@ -140,13 +142,13 @@ class Line:
         queue = self._queues.get(key)
         if queue is None:
             return
-        for tenant, places in queue.items():
-            for place in places:
-                if not place.woken:
-                    queue.move_to_end(tenant)
-                    place.wake()
-                    return
-        next(iter(queue.values()))[0].again = True
+        # Of the tenants whose calls look already, those with fewest; of these the one that was served longest ago.
+        places = min(queue.values(), key=_looking)
+        for place in places:
+            if not place.woken:
+                place.wake()
+                return
+        places[0].again = True
 
     def wake_all(self) -> None:
         """Let the first for each counter look: limits may have changed."""
@@ -154,9 +156,9 @@ class Line:
             self.wake(key)
 
     def _make_room(self, tenant: str) -> None:
-        """The tenant that has most calls in line loses its newest one, or the newcomer is refused if it is its own."""
+        """The tenant that has most calls in line loses its newest one; the newcomer goes if it would have as many."""
         most = max(self._tenants, key=lambda each: len(self._tenants[each]), default=tenant)
-        if len(self._tenants.get(most, ())) <= len(self._tenants.get(tenant, ())):
+        if len(self._tenants.get(most, ())) <= len(self._tenants.get(tenant, ())) + 1:
             raise Shed
         newest = next(reversed(self._tenants[most]))
         newest.shed()
@@ -190,3 +192,9 @@ class Line:
 
 def _number(place: Place) -> int:
     return place.number
+
+
+def _looking(places: list[Place]) -> tuple[bool, int]:
+    """How many of them were woken; after all others those of which none is left to be."""
+    woken = sum(place.woken for place in places)
+    return woken == len(places), woken

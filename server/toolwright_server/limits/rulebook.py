@@ -31,6 +31,10 @@ class Rulebook:
         self._listeners: list[Callable[[], None]] = []
         self.replace(rules)
 
+    def __len__(self) -> int:
+        """How many callers and tools are kept."""
+        return len(self._recent) + len(self._earlier)
+
     @property
     def rules(self) -> Rules:
         """The rules that hold now."""

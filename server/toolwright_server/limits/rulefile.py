@@ -48,7 +48,10 @@ def read(path: Path, below: Rules | None = None) -> Rules:
 
 
 def parse(text: str, name: str, below: Rules | None) -> Rules:
-    """The rules of a text; `below` are those that it is read over. Raises SettingsError."""
+    """The rules of a text; `below` are those that it is read over: without them, costs that it does not name are 0.
+
+    Raises SettingsError.
+    """
     try:
         document: dict[str, Any] = tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as error:
@@ -56,8 +59,7 @@ def parse(text: str, name: str, below: Rules | None) -> Rules:
     mistakes: list[str] = []
     lines = Lines(name, text)
     top = Table(document, lines.at("", 0), "", mistakes)
-    if not top.flag("ready_made", default=True):
-        below = None
+    ready = top.flag("ready_made", default=True)
     default_tier = top.choice("default_tier", Tier, default=below.default_tier if below else Tier.PRO)
     tenants = Table(top.table("tenants"), lines.at("tenants", 0), "tenants: ", mistakes)
     tiers = {tenant: tenants.choice(tenant, Tier, default=default_tier) for tenant in tenants.given}
@@ -67,7 +69,7 @@ def parse(text: str, name: str, below: Rules | None) -> Rules:
     if mistakes:
         raise SettingsError("\n".join(mistakes))
     found = Rules(rules, costs, default_tier, {**(below.tiers if below else {}), **tiers})
-    return found.over(below) if below else found
+    return found.over(below) if below and ready else found
 
 
 def _rules(tables: list[dict[str, Any]], lines: Lines, mistakes: list[str]) -> Iterator[Rule]:
@@ -105,7 +107,7 @@ def _rule(table: Table) -> Rule | None:
 
 def _window(table: Table, kind: Kind) -> float:
     if kind is not Kind.WINDOW:
-        if "window_seconds" in table.given:
+        if table.taken("window_seconds") is not None:
             table.refuse("window_seconds", 'is for count = "window" alone: remove it')
         return 0.0
     seconds = table.number("window_seconds", "is missing: a rate needs the length of its window")
@@ -166,7 +168,7 @@ def _costs(table: Table, below: Rules | None) -> Mapping[Tier, CostLimits]:
     table.refuse_others()
     costs: dict[Tier, CostLimits] = {}
     for tier in Tier:
-        old = below.costs[tier] if below else CostLimits(1_000_000_000, 10_000_000_000, 100_000_000)
+        old = below.costs[tier] if below else CostLimits(0, 0)
         call, task, estimate = (given[key].get(tier) for key in _CREDITS)
         costs[tier] = CostLimits(
             old.call_micros if call is None else call,

@@ -130,6 +130,6 @@ def _sentence(detail: ErrorDetails, given: Mapping[str, Table], path: Path | Non
     source = next((where[kind] for kind in where if name in given[kind]), "default")
     if detail["type"] == "value_error":
         return f"{shown} ({source}): {message}"
-    # A toolkit's table may hold a secret.
-    value = "" if name == "toolkit" else f", not {detail['input']!r:.100}"
+    # These may hold a secret.
+    value = "" if name in ("toolkit", "database_url", "redis_url") else f", not {detail['input']!r:.100}"
     return f"{shown} ({source}): {message[:1].lower()}{message[1:]}{value}"

@@ -160,6 +160,6 @@ def test_each_limit_that_was_reached_is_named_with_whose_it_is() -> None:
 
 def test_a_limit_that_nobody_described_is_that_of_the_subject_or_of_the_server() -> None:
     failure = Failure(Reason.CONCURRENCY_LIMITED, "full", metadata={"subject": "category ai"})
-    for given, subject in ((failure, "category ai"), (Failure(Reason.CONCURRENCY_LIMITED, "full"), "server")):
-        (violation,) = _details(status_of(given))["QuotaFailure"].violations
+    for each, subject in ((failure, "category ai"), (Failure(Reason.CONCURRENCY_LIMITED, "full"), "server")):
+        (violation,) = _details(status_of(each))["QuotaFailure"].violations
         assert (violation.subject, violation.description) == (subject, "full")

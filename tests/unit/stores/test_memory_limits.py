@@ -1,6 +1,7 @@
 """What only the store in process can be shown: any history on a clock that is told, the calendar, what it forgets."""
 
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -78,7 +79,7 @@ def test_it_lets_in_what_the_model_lets_in_and_counts_what_the_model_counts(step
     for number, (verb, value) in enumerate(steps):
         match verb, value:
             case "take", list():
-                asked = [checks[index] for index in value]
+                asked = [checks[index] for index in cast("list[int]", value)]
                 taking = store.take_now(asked, f"call-{number}")
                 assert (taking.refused is None) == model.take(asked, f"call-{number}")
                 assert [reading.used for reading in taking.readings] == [model.used(check) for check in asked]

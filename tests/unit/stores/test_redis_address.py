@@ -9,6 +9,7 @@ import traceback
 from collections.abc import AsyncGenerator, Generator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -83,9 +84,7 @@ def guarded() -> Generator[Server]:
 
 
 @pytest.mark.asyncio
-async def test_a_password_opens_the_store_and_is_never_shown(
-    guarded: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_password_opens_the_store_and_is_never_shown(guarded: Server, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         async with opened(guarded) as store:
             assert (await store.take(failing(Fail.CLOSED), "a")).refused is None
@@ -110,12 +109,12 @@ async def test_a_wrong_password_is_a_store_that_does_not_answer(
 
 @pytest_asyncio.fixture
 async def encrypted_port(guarded: Server, tmp_path: Path) -> AsyncGenerator[int]:
-    """Where the guarded server is reached encrypted: what ends the encryption stands before it, as often in production."""
+    """Where the guarded server is reached encrypted: what ends the encryption stands before it."""
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    certificate.configure_cert(context)
+    cast("Any", certificate).configure_cert(context)
     streams: set[asyncio.Task[None]] = set()
 
     async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

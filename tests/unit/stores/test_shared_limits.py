@@ -156,7 +156,7 @@ async def test_a_call_that_gives_up_waiting_holds_nothing(server: Server, store:
     assert await used(store, running(limit=50), quota(limit=50)) == [10, 10]
 
 
-async def test_a_quota_goes_back_to_the_day_that_it_was_taken_from(server: Server, store: RedisLimitStore) -> None:
+async def test_a_quota_goes_back_to_the_day_that_it_was_taken_from(server: Server) -> None:
     check = quota(limit=100)
     async with opened(server, lease_seconds=3 * 86_400) as store:
         await store.take((check,), "yesterday")

@@ -165,9 +165,10 @@ async def test_what_a_broken_connection_left_in_doubt_is_given_back(own_valkey: 
     checks = (window(limit=100), quota(limit=100), running(limit=100))
     async with opened(own_valkey, milliseconds=BRISK_MILLISECONDS) as store:
         own_valkey.freeze()
-        link = store._cluster.first
         await taken(store, checks, *(f"t{n}" for n in range(50)))
-        await until(lambda: bool(link._owed), seconds=HANG_SECONDS)
+        await until(lambda: not store.is_up, seconds=HANG_SECONDS)
+        before = store.connections
+        await until(lambda: store.connections > before, seconds=HANG_SECONDS)
         own_valkey.thaw()
         await until(lambda: store.is_up)
         await until_counted(store, checks, [0, 0, 0])

@@ -23,7 +23,7 @@ def test_every_metric_is_documented_and_no_other() -> None:
         for name in re.findall(r"`([a-z_.]+)`", row.split("|")[1] if "|" in row else "")
     }
     observed = {name for name in documented if name.startswith(("toolwright.executions", "toolwright.worker"))}
-    observed.add("toolwright.limits.waiting")
+    observed |= {"toolwright.limits.waiting", "toolwright.limits.store.up", "toolwright.limits.store.servers"}
     for name in observed - {"toolwright.worker.kills"}:
         metrics.observe(name, lambda: 1)
     metrics.worker_killed("x")
@@ -33,6 +33,8 @@ def test_every_metric_is_documented_and_no_other() -> None:
     metrics.authentication_failed("x")
     metrics.limit_reached("x", shadow=True)
     metrics.limits_file_refused()
+    metrics.limit_store_round_trip(0.001)
+    metrics.limit_store_decided("open")
     metrics.spans_dropped(1, "x")
     metrics.spans_exported(1)
     metrics.rpc_call("m", "OK", 1)

@@ -109,10 +109,10 @@ local function add(i, used, token)
   end
 end
 
--- Whether the call of this token is counted already: its mark says so, or else its place.
+-- Whether the call of this token is counted already: its mark says so, or its place.
 local function holds(token, mark)
-  if mark then
-    return call('EXISTS', mark) == 1
+  if mark and call('EXISTS', mark) == 1 then
+    return true
   end
   for i = 1, checks do
     local lease_end = kinds[i] == 'R' and not shadows[i] and call('ZSCORE', KEYS[i], token)
@@ -205,7 +205,7 @@ local function give_back(token, mark)
     local kind, key = kinds[i], KEYS[i]
     if kind == 'W' or kind == 'R' then
       call('ZREM', key, token)
-    elseif string.find(text, ' ' .. i .. ' ', 1, true) then
+    elseif text and string.find(text, ' ' .. i .. ' ', 1, true) then
       local kept = call('HMGET', key, 'period', 'used')
       if tonumber(kept[1]) == period(kind, began) and tonumber(kept[2]) > 0 then
         call('HINCRBY', key, 'used', -1)

@@ -16,7 +16,7 @@ from toolwright_server.limits.store import LimitStore
 from toolwright_server.stores.redis.address import Address
 from toolwright_server.stores.redis.asking import Ask, Timings
 from toolwright_server.stores.redis.cluster import Cluster
-from toolwright_server.stores.redis.commands import REFUSED, TAKEN, Plan, Plans
+from toolwright_server.stores.redis.commands import HELD, REFUSED, TAKEN, Plan, Plans
 from toolwright_server.stores.redis.fallback import Fallback
 from toolwright_server.stores.redis.link import Link
 from toolwright_server.stores.redis.opening import RedisLimitOptions, Watch
@@ -27,6 +27,8 @@ _logger = logging.getLogger(__name__)
 # What somebody is told who is refused because the store is gone: by then it has been tried again.
 _RETRY_SECONDS: Final = 1.0
 _HEARTBEATS: Final = 3
+# The answer to a taking that was given up before it was sent, or refused.
+_NOTHING: Final = (REFUSED,)
 
 
 class RedisLimitStore:
@@ -65,6 +67,11 @@ class RedisLimitStore:
         return self._servers.count
 
     @property
+    def connections(self) -> int:
+        """How often a connection was made, or tried."""
+        return sum(link.connections for link in self._cluster.links.values())
+
+    @property
     def timeouts(self) -> int:
         """How often an answer did not come in time."""
         return sum(link.timeouts for link in self._cluster.links.values())
@@ -74,13 +81,15 @@ class RedisLimitStore:
             return Taking(())
         plan = self._plans.of(checks)
         written = token.encode()
-        waiting = self._cluster.link(plan.slot_key).ask(plan.take(written), partial(self._late, plan, written))
+        # A call that holds its places already keeps them, whatever becomes of this.
+        late = None if token in self._running else partial(self._late, plan, written)
+        waiting = self._cluster.link(plan.slot_key).ask(plan.take(written), late)
         try:
             answer = await waiting if waiting is not None else None
         except asyncio.CancelledError:
             # The answer may have come in the same moment.
-            if waiting is not None and waiting.done() and not waiting.cancelled() and waiting.result() is not None:
-                self._late(plan, written, waiting.result())
+            if late is not None and waiting is not None and waiting.done() and not waiting.cancelled():
+                late(waiting.result() or _NOTHING)
             raise
         if answer is None:
             return await self._without(plan, token)
@@ -135,9 +144,10 @@ class RedisLimitStore:
         return taking
 
     def _tell(self, checks: Sequence[Check], token: str, verb: bytes) -> None:
-        self._running.pop(token, None)
-        if checks:
+        plan = self._running.pop(token, None)
+        if plan is None and checks:
             plan = self._plans.of(checks)
+        if plan is not None:
             self._send(plan, plan.about(verb, (token.encode(),)))
 
     def _send(self, plan: Plan, commands: Sequence[bytes]) -> None:
@@ -147,7 +157,7 @@ class RedisLimitStore:
 
     def _late(self, plan: Plan, token: bytes, answer: Any) -> None:
         """A taking that nobody waited for any more was done, or may have been: nobody would ever end it."""
-        if answer is None or answer[0] == TAKEN:
+        if answer is None or answer[0] in (TAKEN, HELD):
             self._send(plan, plan.about(b"give_back", (token,)))
 
     def _linked(self, address: Address, moved: Callable[[Ask, MovedError], None]) -> Link:

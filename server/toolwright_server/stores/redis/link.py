@@ -53,6 +53,7 @@ class Link:
         self._pause = pause
         self.is_up = False
         self.timeouts = 0
+        self.connections = 0
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Ask] = deque()
         self._sent: deque[Ask] = deque()
@@ -143,6 +144,7 @@ class Link:
         if self._silent_since is None:
             self._silent_since = self._loop.time()
         dead = self._timings.dead_seconds
+        self.connections += 1
         try:
             async with asyncio.timeout(dead):
                 session = await Session.open(self.address, dead, self._identity)
