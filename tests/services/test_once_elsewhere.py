@@ -129,19 +129,16 @@ async def test_an_execution_is_watched_from_another_server_to_its_end(stubs: lis
     assert numbers == sorted(set(numbers))
 
 
-async def test_an_execution_is_cancelled_on_the_server_that_runs_it_and_on_no_other(
-    stubs: list[Any], house: House, key: str
-) -> None:
+async def test_an_execution_is_cancelled_by_whichever_server_is_asked(stubs: list[Any], house: House, key: str) -> None:
     request = acting(key, after=25)
     _, execution_id = await begun(stubs[0], request)
     await asyncio.to_thread(eventually, lambda: done(house, key))
     watching = asyncio.create_task(told_by(stubs[1], execution_id))
     cancel = tool_execution_pb2.CancelExecutionRequest(execution_id=execution_id)
-    told = await fails(stubs[1].CancelExecution(cancel, timeout=SECONDS))
-    assert (told.code, told.reason) == ("FAILED_PRECONDITION", "INVALID_STATE")
-    assert told.metadata["server_id"] == "one"
-    assert not watching.done()
-    await stubs[0].CancelExecution(cancel, timeout=SECONDS)
+    told = await stubs[1].CancelExecution(cancel, timeout=SECONDS)
+    assert told.execution.server_id == "one"
+    # Twice is once.
+    await stubs[1].CancelExecution(cancel, timeout=SECONDS)
     events = await asyncio.wait_for(watching, SECONDS)
     assert events[-1].finished.state == common_pb2.STATE_OUTCOME_UNKNOWN
     # One that has ended is answered as it is, wherever it ran.

@@ -14,6 +14,7 @@ from toolwright_server.execution.leases import Lease, LeaseKeeper
 from toolwright_server.execution.model import Execution
 from toolwright_server.execution.reconcile import Reconciler
 from toolwright_server.execution.recovery import Recovery
+from toolwright_server.execution.stop_orders import StopOrders
 from toolwright_server.records.audit.chain import Chains
 from toolwright_server.records.audit.checkpoints import CheckpointOptions
 from toolwright_server.records.audit.keys import open_key
@@ -37,6 +38,7 @@ from toolwright_server.stores.sql.recovery import SqlRecovery
 from toolwright_server.stores.sql.retention import SqlRetention
 from toolwright_server.stores.sql.spill import OutcomeSpill
 from toolwright_server.stores.sql.sqlite import SqliteSink
+from toolwright_server.stores.sql.stop_orders import SqlStopOrders
 from toolwright_server.stores.sql.writer import Writer, WriterOptions
 from toolwright_server.telemetry import Metrics
 
@@ -78,6 +80,7 @@ class Record:
         self._verdicts = SqlRecovery(database, self._writer)
         self.reconciler = Reconciler(self._verdicts, catalog)
         self.joining = Joining(self._verdicts.ended)
+        self.stop_orders = StopOrders(SqlStopOrders(database, self._writer), lease.server_id)
         self._recovery = Recovery(self._verdicts, lease, unsettled=self.reconciler.soon)
         self._lease = LeaseKeeper(
             SqlLeases(database, self._writer, settings.listen),
@@ -113,6 +116,7 @@ class Record:
         """Sign the trail, write what is left, give the lease back."""
         # Whoever writes by itself first: nothing may follow the last signature of the trail.
         await self._lease.stop()
+        await self.stop_orders.close()
         await self._retention.close()
         await self.reconciler.close()
         await self.joining.close()
@@ -158,7 +162,7 @@ IN_MEMORY = "memory:"
 class MemoryRecord:
     """What such a server has of a record."""
 
-    trail = reconciler = joining = None
+    trail = reconciler = joining = stop_orders = None
 
     def __init__(self, bounds: Bounds, logs: MemoryEventLogs) -> None:
         self.store = MemoryExecutionStore(bounds, logs)

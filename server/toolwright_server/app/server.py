@@ -130,6 +130,8 @@ class _Server:
         self._observe(record, executor)
         if self._link is not None and self._link.is_told:
             return
+        if record.stop_orders is not None:
+            record.stop_orders.start(lambda execution_id: executor.stop(execution_id, Stop.REQUESTED))
         address = await rpc.start()
         _logger.info(
             "serving %d tools on %s (server %s)",
@@ -163,7 +165,14 @@ class _Server:
         )
         rpc.add(
             tool_execution_pb2.DESCRIPTOR.services_by_name["ToolExecution"],
-            ToolExecutionService(executor, record.store, self._logs, limit, record.reconciler),
+            ToolExecutionService(
+                executor,
+                record.store,
+                self._logs,
+                limit,
+                reconciler=record.reconciler,
+                stop_orders=record.stop_orders,
+            ),
             ends_at_drain=("WaitExecution",),
         )
         rpc.add(

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import struct
+from functools import lru_cache
 from typing import Any, cast
 
 import orjson
@@ -101,5 +102,10 @@ def _check_integers(text: str) -> None:
 
 def digest(tool: str, version: str, user: str, canonical: bytes) -> bytes:
     """SHA-256 that names a call: what it asks, of whom, for whom."""
-    head = b"".join(struct.pack(">I", len(part)) + part for part in (tool.encode(), version.encode(), user.encode()))
-    return hashlib.sha256(head + canonical).digest()
+    return hashlib.sha256(_head(tool, version, user) + canonical).digest()
+
+
+@lru_cache(1_024)
+def _head(*parts: str) -> bytes:
+    """What the calls of one tool for one user have in common."""
+    return b"".join(struct.pack(">I", len(part)) + part for part in map(str.encode, parts))

@@ -232,6 +232,13 @@ class Executor:
         """What to wait for who wants to know how the execution ends."""
         return self._flights.get(execution.execution_id) or Distant(execution, self._joining)
 
+    def stop(self, execution_id: str, reason: Stop) -> bool:
+        """Tell an execution to stop; False when it does not run here."""
+        flight = self._flights.get(execution_id)
+        if flight is not None:
+            flight.stop(reason)
+        return flight is not None
+
     @property
     def running(self) -> int:
         """How many executions have not ended."""

@@ -47,9 +47,13 @@ class Stopped(IntEnum):
     UNKNOWN = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Invocation:
-    """One call as it was asked for, before anything was looked up. Times in seconds, instants monotonic."""
+    """One call as it was asked for, before anything was looked up. Times in seconds, instants monotonic.
+
+    Nobody changes it. It is not frozen because twenty fields would then be set through `object.__setattr__`, which
+    costs more than parsing the arguments.
+    """
 
     caller: Caller
     tool: str

@@ -14,6 +14,7 @@ from toolwright_server.execution.follow import follow
 from toolwright_server.execution.model import Execution, Invocation, State
 from toolwright_server.execution.query import FIELDS, TIMES, ExecutionQuery
 from toolwright_server.execution.reconcile import Declared, Reconciler
+from toolwright_server.execution.stop_orders import StopOrders
 from toolwright_server.execution.store import ExecutionStore
 from toolwright_server.identity import Role
 from toolwright_server.rpc import filters, lists
@@ -41,10 +42,13 @@ class ToolExecutionService:
         store: ExecutionStore,
         logs: EventLogs,
         arguments_limit: int,
+        *,
         reconciler: Reconciler | None = None,
+        stop_orders: StopOrders | None = None,
     ) -> None:
         self._executor = executor
         self._reconciler = reconciler
+        self._stop_orders = stop_orders
         self._store = store
         self._logs = logs
         self._arguments_limit = arguments_limit
@@ -118,15 +122,9 @@ class ToolExecutionService:
 
     async def CancelExecution(self, request: pb.CancelExecutionRequest, call: RpcCall) -> pb.CancelExecutionResponse:
         execution = await self._owned(request.execution_id, call)
-        flight = self._executor.attend(execution)
-        if isinstance(flight, Flight):
-            flight.stop(Stop.REQUESTED)
-        elif not execution.ended:
-            raise ToolwrightError(
-                Reason.INVALID_STATE,
-                f"the execution runs on server {execution.server_id}: cancel it there",
-                metadata={"server_id": execution.server_id},
-            )
+        if not self._executor.stop(execution.execution_id, Stop.REQUESTED) and not execution.ended:
+            assert self._stop_orders is not None, "an execution of another server, and no way to reach it"
+            await self._stop_orders.give(execution)
         return pb.CancelExecutionResponse(execution=wire.execution(execution))
 
     async def ReconcileExecution(

@@ -171,10 +171,11 @@ class ToolExecutionServicer(object):
         """Asks a running execution to stop and answers at once with its state; it ends
         CANCELLED, or OUTCOME_UNKNOWN when a SIDE_EFFECT tool had been started. One
         that has ended is answered as it is. It ends for everybody who waits for it.
+        One that runs on another server of the same database is told within half a
+        second.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (INVALID_STATE: it
-        runs on another server, which ErrorInfo metadata `server_id` names);
-        INVALID_ARGUMENT.
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); UNAVAILABLE (STORE_UNAVAILABLE: the
+        other server could not be told); INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

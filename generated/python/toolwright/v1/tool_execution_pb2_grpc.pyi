@@ -101,10 +101,11 @@ class ToolExecutionStub:
     """Asks a running execution to stop and answers at once with its state; it ends
     CANCELLED, or OUTCOME_UNKNOWN when a SIDE_EFFECT tool had been started. One
     that has ended is answered as it is. It ends for everybody who waits for it.
+    One that runs on another server of the same database is told within half a
+    second.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (INVALID_STATE: it
-    runs on another server, which ErrorInfo metadata `server_id` names);
-    INVALID_ARGUMENT.
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); UNAVAILABLE (STORE_UNAVAILABLE: the
+    other server could not be told); INVALID_ARGUMENT.
     """
     ReconcileExecution: _grpc.UnaryUnaryMultiCallable[_tool_execution_pb2.ReconcileExecutionRequest, _tool_execution_pb2.ReconcileExecutionResponse]
     """Settles an execution in state OUTCOME_UNKNOWN, for operators of its tenant:
@@ -192,10 +193,11 @@ class ToolExecutionAsyncStub(ToolExecutionStub):
     """Asks a running execution to stop and answers at once with its state; it ends
     CANCELLED, or OUTCOME_UNKNOWN when a SIDE_EFFECT tool had been started. One
     that has ended is answered as it is. It ends for everybody who waits for it.
+    One that runs on another server of the same database is told within half a
+    second.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (INVALID_STATE: it
-    runs on another server, which ErrorInfo metadata `server_id` names);
-    INVALID_ARGUMENT.
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); UNAVAILABLE (STORE_UNAVAILABLE: the
+    other server could not be told); INVALID_ARGUMENT.
     """
     ReconcileExecution: _aio.UnaryUnaryMultiCallable[_tool_execution_pb2.ReconcileExecutionRequest, _tool_execution_pb2.ReconcileExecutionResponse]  # type: ignore[assignment]
     """Settles an execution in state OUTCOME_UNKNOWN, for operators of its tenant:
@@ -316,10 +318,11 @@ class ToolExecutionServicer(metaclass=_abc_1.ABCMeta):
         """Asks a running execution to stop and answers at once with its state; it ends
         CANCELLED, or OUTCOME_UNKNOWN when a SIDE_EFFECT tool had been started. One
         that has ended is answered as it is. It ends for everybody who waits for it.
+        One that runs on another server of the same database is told within half a
+        second.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (INVALID_STATE: it
-        runs on another server, which ErrorInfo metadata `server_id` names);
-        INVALID_ARGUMENT.
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); UNAVAILABLE (STORE_UNAVAILABLE: the
+        other server could not be told); INVALID_ARGUMENT.
         """
 
     @_abc_1.abstractmethod

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from toolwright_server.execution.model import TERMINAL, State
 
 # The newest migration. A database that is there already needs no look into `migrations/`, nor alembic.
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 
 metadata = sa.MetaData()
 
@@ -115,6 +115,18 @@ servers = sa.Table(
     sa.Column("start_time", _Time, nullable=False),
     _key("address"),
     sa.PrimaryKeyConstraint("server_id", name="servers_pk"),
+    sqlite_with_rowid=False,
+)
+
+stop_orders = sa.Table(
+    "stop_orders",
+    metadata,
+    # What is to be stopped, and the server that runs it: there are only those that wait to be obeyed.
+    _key("execution_id"),
+    _key("server_id"),
+    sa.PrimaryKeyConstraint("execution_id", name="stop_orders_pk"),
+    # Asked by every server several times a second.
+    sa.Index("stop_orders_of_server", "server_id"),
     sqlite_with_rowid=False,
 )
 
