@@ -102,6 +102,21 @@ def test_spans_of_all_processes_are_in_the_one_file(server: LiveServer) -> None:
     assert {span["server_id"] for span in spans} == NAMES
 
 
+def test_a_call_in_one_process_is_shown_joined_and_cancelled_by_another(server: LiveServer) -> None:
+    with connected_to_each(server) as stubs:
+        call = sleeping(stubs["several-1"], 60, "one call")
+        running(server, 1)
+        asked = tool_execution_pb2.GetExecutionRequest(request_id="one call")
+        found = stubs["several-2"].GetExecution(asked, timeout=SECONDS).execution
+        assert (found.server_id, found.HasField("end_time")) == ("several-1", False)
+        joined = sleeping(stubs["several-2"], 60, "one call")
+        stop = tool_execution_pb2.CancelExecutionRequest(execution_id=found.execution_id)
+        stubs["several-2"].CancelExecution(stop, timeout=SECONDS)
+        assert refused(lambda: call.result(SECONDS)).reason == "CANCELLED"
+        assert refused(lambda: joined.result(SECONDS)).reason == "CANCELLED"
+        assert server.metric("toolwright_executions_running") == 0
+
+
 def test_a_killed_process_is_replaced_the_others_answer_meanwhile_and_what_it_left_is_settled(
     server: LiveServer,
 ) -> None:
