@@ -163,7 +163,7 @@ def once_per_rule(server: Valkey) -> Load:
         stats = await limiter.get_window_stats(item, _key(RULES[2], 0))
         if LIMIT - stats.remaining != calls:
             raise WrongCountError(f"{calls} calls were let in, {LIMIT - stats.remaining} were counted")
-        await cast("Any", storage.bridge.storage).aclose()
+        await storage.bridge.storage.aclose()
         return taken
 
     return lambda calls: uvloop.run(run(calls))

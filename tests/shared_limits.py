@@ -43,12 +43,16 @@ class Told:
 
     trips: list[float] = field(default_factory=list[float])
     decided: list[str] = field(default_factory=list[str])
+    shown: dict[str, Callable[[], float]] = field(default_factory=dict[str, Callable[[], float]])
 
     def limit_store_round_trip(self, seconds: float) -> None:
         self.trips.append(seconds)
 
     def limit_store_decided(self, fail: str) -> None:
         self.decided.append(fail)
+
+    def observe(self, name: str, callback: Callable[[], float]) -> None:
+        self.shown[name] = callback
 
 
 @contextlib.asynccontextmanager

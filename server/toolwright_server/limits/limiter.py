@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from toolwright_server.errors import ToolwrightError
 from toolwright_server.limits.line import Line, Shed
 from toolwright_server.limits.model import Check, Kind, Reading, Taking
-from toolwright_server.limits.refusal import LimitWarning, refusal, warnings_of
+from toolwright_server.limits.refusal import LimitWarning, refusal, uncounted, warnings_of
 from toolwright_server.limits.rulebook import Checks, Rulebook
 from toolwright_server.limits.shadow import ShadowLog
 from toolwright_server.limits.store import ImmediateStore, LimitStore
@@ -230,11 +230,15 @@ class Limiter:
         if self._immediate is not None:
             return self._immediate.take_now(checks, token)
         try:
-            return await self._store.take(checks, token)
+            taking = await self._store.take(checks, token)
         except asyncio.CancelledError:
             # Nobody knows whether it was taken; nobody will run.
             self._in_background(self._store.give_back(checks, token))
             raise
+        if taking.refused is not None and taking.unavailable:
+            # Whatever the rule counts: waiting in line for a place would be in vain.
+            raise ToolwrightError.of(uncounted(taking.refused))
+        return taking
 
     async def _told(self, telling: Awaitable[None], checks: Checks) -> None:
         try:

@@ -70,6 +70,18 @@ def _crossed(reading: Reading) -> LimitWarning:
     )
 
 
+def uncounted(reading: Reading) -> Failure:
+    """What a caller is told when nobody can count and a rule is closed then: STORE_UNAVAILABLE, with a delay."""
+    check = reading.check
+    return Failure(
+        Reason.STORE_UNAVAILABLE,
+        f"the limit {check.rule} for {check.subject} cannot be counted at the moment, and is closed meanwhile",
+        user_message="The service cannot count your calls at the moment.",
+        retry_delay=reading.reset_seconds,
+        metadata={"rule": check.rule, "outcome": _NOT_STARTED},
+    )
+
+
 def refusal(reading: Reading, *, because: str = "") -> Failure:
     """What a caller is told that one counter refused: RATE_LIMITED or CONCURRENCY_LIMITED, with the exact delay."""
     check = reading.check

@@ -47,15 +47,6 @@ class Where:
     tool: str = ""
     category: str = ""
 
-    def covers(self, tenant: str, user: str, tool: str, category: str) -> bool:
-        """Whether a call is one of those."""
-        return (
-            (not self.user or self.user == user)
-            and (not self.tenant or self.tenant == tenant)
-            and (not self.tool or self.tool == tool)
-            and (not self.category or self.category == category)
-        )
-
     @property
     def rank(self) -> tuple[bool, bool, bool, bool]:
         """The higher, the more specific: a user before a tenant before a tool before a category."""

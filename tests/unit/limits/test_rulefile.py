@@ -99,7 +99,7 @@ def mistakes() -> list[tuple[str, str]]:
     """Texts of limits files, and what is said to who wrote them."""
     blocks = (Path(__file__).parent / "mistakes.txt").read_text().strip().split("\n\n")[1:]
     parts = [block.partition("\n") for block in blocks]
-    return [(textwrap.dedent(text), sentence) for sentence, _, text in parts]
+    return [(textwrap.dedent(text) + "\n", sentence) for sentence, _, text in parts]
 
 
 BAD = mistakes()

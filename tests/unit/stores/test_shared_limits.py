@@ -8,6 +8,7 @@ import pytest_asyncio
 
 from tests.shared_limits import (
     LEASE_SECONDS,
+    PATIENT_MILLISECONDS,
     Told,
     age,
     keys,
@@ -19,7 +20,10 @@ from tests.shared_limits import (
 )
 from tests.valkeys import Server
 from toolwright_server.limits.model import Check, Kind
+from toolwright_server.stores.memory.limits import MemoryLimitStore
 from toolwright_server.stores.redis.limits import RedisLimitStore
+from toolwright_server.stores.redis.opening import RedisLimitOptions, open_limit_store
+from toolwright_server.telemetry import Metrics
 
 pytestmark = pytest.mark.asyncio
 
@@ -183,6 +187,18 @@ async def test_calls_in_flight_share_round_trips(server: Server) -> None:
         before = len(told.trips)
         await asyncio.gather(*(store.take((window(limit=10_000),), f"t{n}") for n in range(256)))
         assert len(told.trips) - before <= 4
+
+
+async def test_how_the_store_is_can_be_seen_in_the_metrics(server: Server) -> None:
+    metrics = Metrics()
+    options = RedisLimitOptions(server.url, "one", PATIENT_MILLISECONDS, LEASE_SECONDS)
+    store = await open_limit_store(options, MemoryLimitStore(), metrics)
+    await store.take(ALL, "a")
+    text = metrics.render()
+    for line in ("store_up 1", "store_servers 1", "store_duration_seconds_count"):
+        assert f"toolwright_limits_{line}" in text
+    await store.close()
+    assert "toolwright_limits_store_up 0" in metrics.render()
 
 
 async def test_servers_know_how_many_they_are(server: Server) -> None:

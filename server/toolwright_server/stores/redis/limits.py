@@ -5,6 +5,7 @@ No call waits longer for the store than it is allowed to: then the `fail` of eac
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -24,8 +25,8 @@ from toolwright_server.stores.redis.servers import Servers
 
 _logger = logging.getLogger(__name__)
 
-# What somebody is told who is refused because the store is gone: by then it has been tried again.
-_RETRY_SECONDS: Final = 1.0
+# When somebody is told to come again who is refused because the store is gone: spread, and tried again by then.
+_RETRY_SECONDS: Final = (1.0, 2.0)
 _HEARTBEATS: Final = 3
 # The answer to a taking that was given up before it was sent, or refused.
 _NOTHING: Final = (REFUSED,)
@@ -43,13 +44,16 @@ class RedisLimitStore:
         self._running: dict[str, Plan] = {}
         self._cluster = Cluster(address, self._linked)
         self._servers = Servers(self._cluster.link, options.server_id, options.lease_seconds / _HEARTBEATS)
-        self._fallback = Fallback(local, lambda: self._servers.count, lambda: _RETRY_SECONDS)
+        self._fallback = Fallback(local, lambda: self._servers.count, _come_again_seconds)
 
     async def open(self) -> None:
         """Connect. A store that cannot be reached is said in the log and tried again."""
         await self._cluster.first.settled()
         await self._servers.say()
         self._servers.start()
+        if self._watch is not None:
+            self._watch.observe("toolwright.limits.store.up", lambda: self.is_up)
+            self._watch.observe("toolwright.limits.store.servers", lambda: self.servers)
 
     async def close(self) -> None:
         """Leave, and send what is still to be sent, in bounded time."""
@@ -165,6 +169,10 @@ class RedisLimitStore:
         return Link(
             address, self._timings, changed=partial(_changed, address.where), moved=moved, round_trip=round_trip
         )
+
+
+def _come_again_seconds() -> float:
+    return random.uniform(*_RETRY_SECONDS)  # noqa: S311 - spreads load, protects nothing
 
 
 def _changed(where: str, is_up: bool, why: str) -> None:

@@ -110,6 +110,7 @@ class Link:
             await asyncio.wait((self._task,), timeout=self._timings.slow_seconds)
         self._task.cancel()
         await asyncio.wait((self._task,))
+        self.is_up = False
         for ask in (*self._sent, *self._queue, *self._waiting):
             ask.give_up()
         if self._timer is not None:

@@ -1,5 +1,6 @@
 """Opens the shared store. Loads what it needs only when there is a url: redis-py is an extra that may be missing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,6 +20,10 @@ class Watch(Protocol):
 
     def limit_store_decided(self, fail: str) -> None:
         """A call was decided without the store: by rules that are open, closed or local."""
+        ...
+
+    def observe(self, name: str, callback: Callable[[], float]) -> None:
+        """Show what `callback` reads, from any thread."""
         ...
 
 
