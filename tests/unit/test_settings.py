@@ -88,8 +88,7 @@ def test_settings_cannot_be_changed() -> None:
     [
         ("TOOLWRIGHT_LISTN", "x", "TOOLWRIGHT_LISTN is no setting; the nearest one is TOOLWRIGHT_LISTEN"),
         ("TOOLWRIGHT_LISTEN__HOST", "x", "TOOLWRIGHT_LISTEN__HOST is no setting; the nearest one is TOOLWRIGHT_LISTEN"),
-        ("TOOLWRIGHT_WORKERS", "2", "TOOLWRIGHT_WORKERS is not in this release: remove it"),
-        ("TOOLWRIGHT_WORKERS", "2", "TOOLWRIGHT_WORKERS is not in this release"),
+        ("TOOLWRIGHT_WORKERS", "2", r"workers = 2 needs a PostgreSQL: .*(?s:.)*workers = 2 needs a Redis or Valkey"),
         ("TOOLWRIGHT_THREAD_WORKERS", "0", r"thread_workers \(TOOLWRIGHT_THREAD_WORKERS\): .*equal to 1, not '0'"),
         ("TOOLWRIGHT_THREAD_WORKERS", "many", r"\(TOOLWRIGHT_THREAD_WORKERS\): .*valid integer.*, not 'many'"),
         ("TOOLWRIGHT_DEFAULT_TIMEOUT_SECONDS", "inf", "default_timeout_seconds .* finite number"),
@@ -125,7 +124,7 @@ def test_a_variable_that_cannot_be_right_is_refused_with_a_sentence(
             "thread_worker = 1\n",
             r"thread_worker in .*toolwright\.toml is no setting; the nearest one is thread_workers",
         ),
-        ("workers = 2\n", r"workers in .*toolwright\.toml is not in this release"),
+        ("workers = 65\n", r"workers \(.*toolwright\.toml\): .*less than or equal to 64, not 65"),
         ("redis_url = 3\n", r"redis_url \(.*toolwright\.toml\): input should be a valid string$"),
         ("thread_workers = 0\n", r"thread_workers \(.*toolwright\.toml\): .*, not 0"),
         ("thread_workers = \n", r"the configuration file .*toolwright\.toml is no TOML: .*line 1"),

@@ -39,6 +39,7 @@ from toolwright_server.settings import Address, Settings
 from toolwright_server.stores.memory.events import LogBounds, MemoryEventLogs
 from toolwright_server.stores.memory.executions import Bounds
 from toolwright_server.stores.memory.kept_logs import KeptLogs
+from toolwright_server.supervision.link import Report, SupervisorLink
 from toolwright_server.telemetry import Telemetry, TelemetryConfigError, TelemetryOptions
 
 _logger = logging.getLogger(__name__)
@@ -47,8 +48,11 @@ _logger = logging.getLogger(__name__)
 EXIT_LOST = 75
 
 
-def serve(settings: Settings) -> int:
-    """Run a server until it is drained; returns the exit code. Raises SettingsError for what cannot be right."""
+def serve(settings: Settings, link: SupervisorLink | None = None) -> int:
+    """Run a server until it is drained; returns the exit code. Raises SettingsError for what cannot be right.
+
+    With a `link` it is one of several processes that share the port, and ends when their supervisor says so.
+    """
     loaded = load(
         settings.toolkits,
         settings.tools,
@@ -58,10 +62,12 @@ def serve(settings: Settings) -> int:
     )
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     try:
-        telemetry = Telemetry(_telemetry_options(settings))
+        telemetry = Telemetry(_telemetry_options(settings, link))
         telemetry.start()
     except TelemetryConfigError as error:
         raise SettingsError(str(error)) from error
+    if link is not None:
+        link.start(lambda: _report(telemetry))
     # Before gRPC and its threads: nothing may be forked afterwards.
     processes = _processes(settings, loaded.plan, telemetry)
     # What was loaded is never garbage, and rows are freed by count: with Python's own thresholds full collections over
@@ -69,14 +75,22 @@ def serve(settings: Settings) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(1_000, 10, 1_000)
-    return uvloop.run(_Server(settings, loaded.tools, telemetry, processes).run())
+    return uvloop.run(_Server(settings, loaded.tools, telemetry, processes, link).run())
 
 
 class _Server:
     """The parts of one server, put together on its event loop."""
 
-    def __init__(self, settings: Settings, tools: list[Tool], telemetry: Telemetry, processes: ProcessBackend) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tools: list[Tool],
+        telemetry: Telemetry,
+        processes: ProcessBackend,
+        link: SupervisorLink | None,
+    ) -> None:
         self._settings = settings
+        self._link = link
         self._telemetry = telemetry
         self._processes = processes
         self._threads = ThreadBackend(settings.thread_workers, settings.thread_queue_limit)
@@ -92,6 +106,8 @@ class _Server:
         self._telemetry.run(asyncio.get_running_loop())
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._telemetry.close)
+            if self._link is not None:
+                stack.push_async_callback(self._link.close)
             await self._processes.start()
             stack.push_async_callback(self._processes.close)
             stack.push_async_callback(self._threads.close)
@@ -118,6 +134,8 @@ class _Server:
         executor = self._executor(record, limits)
         rpc = self._rpc(record, credentials, executor, limits)
         self._observe(record, executor)
+        if self._link is not None and self._link.is_told:
+            return
         if record.stop_orders is not None:
             record.stop_orders.start(lambda execution_id: executor.stop(execution_id, Stop.REQUESTED))
         address = await rpc.start()
@@ -128,6 +146,8 @@ class _Server:
             self._settings.server_id,
             extra={"address": address},
         )
+        if self._link is not None:
+            await self._link.ready(address)
         await self._until_drained(rpc, executor)
 
     def _executor(self, record: Record | MemoryRecord, limits: Limits) -> Executor:
@@ -149,7 +169,9 @@ class _Server:
         telemetry, limit = self._telemetry, self._settings.arguments_limit_bytes
         refused = None if record.trail is None else record.trail.refusals.refused
         observer = Observed(telemetry.tracing, telemetry.metrics, telemetry.call_log, refused)
-        rpc = RpcServer(RpcOptions.of(self._settings), observer, credentials.authenticator)
+        rpc = RpcServer(
+            RpcOptions.of(self._settings, shares_port=self._link is not None), observer, credentials.authenticator
+        )
         rpc.add(
             tool_execution_pb2.DESCRIPTOR.services_by_name["ToolExecution"],
             ToolExecutionService(
@@ -201,10 +223,15 @@ class _Server:
             told.set()
 
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, tell)
+        if self._link is not None:
+            self._link.obey(loop, tell)
+        else:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, tell)
         await told.wait()
-        await drain.run(self._settings.drain_notice_seconds, self._settings.drain_grace_seconds)
+        # Health is the whole's: a process that ends alone leaves others that serve.
+        announced = self._link is None or self._link.is_told
+        await drain.run(self._settings.drain_notice_seconds, self._settings.drain_grace_seconds, announced=announced)
 
     def _observe(self, record: Record | MemoryRecord, executor: Executor) -> None:
         observe = self._telemetry.metrics.observe
@@ -230,10 +257,16 @@ def _processes(settings: Settings, plan: LoadPlan, telemetry: Telemetry) -> Proc
     return processes
 
 
-def _telemetry_options(settings: Settings) -> TelemetryOptions:
+def _report(telemetry: Telemetry) -> Report:
+    healthy, why = telemetry.health()
+    return {"healthy": healthy, "why": why, "metrics": telemetry.metrics.snapshot()}
+
+
+def _telemetry_options(settings: Settings, link: SupervisorLink | None) -> TelemetryOptions:
     return TelemetryOptions(
         data_dir=settings.data_dir,
         server_id=settings.server_id,
+        process_number=0 if link is None else link.number,
         service_version=version("toolwright-server"),
         http_listen=settings.http_listen or None,
         log_format=settings.log_format,

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +31,32 @@ def options(
 
 def serve(config: Path | None, given: Mapping[str, Any]) -> int:
     """Serve until drained; the exit code."""
-    try:
-        settings = load_settings(config, given)
-        _make_folder(settings.data_dir)
-        from toolwright_server.app import serve as run  # noqa: PLC0415 (a wrong file is refused before the long import)
+    return refusing(lambda: _serve(config, given))
 
-        return run(settings)
+
+def refusing(run: Callable[[], int]) -> int:
+    """What `run` returns; for what it refuses, a sentence on standard error and the exit code that says so."""
+    try:
+        return run()
     except _REFUSALS as error:
         return _refuse(error)
     except ToolwrightError as error:
         # The configuration may be right: the database went away while the server began.
         _refuse(error)
         return EX_TEMPFAIL
+
+
+def _serve(config: Path | None, given: Mapping[str, Any]) -> int:
+    settings = load_settings(config, given)
+    _make_folder(settings.data_dir)
+    # Imported when chosen: a wrong file is refused before the long import, and a supervisor must not have gRPC.
+    if settings.workers > 1:
+        from toolwright_server.supervision.supervisor import SupervisorOptions, supervise  # noqa: PLC0415
+
+        return supervise(settings, SupervisorOptions(command=("-m", "toolwright_server.commands.server_process")))
+    from toolwright_server.app import serve as run  # noqa: PLC0415
+
+    return run(settings)
 
 
 def check(config: Path | None, given: Mapping[str, Any]) -> int:
@@ -106,6 +120,7 @@ def _summary(settings: Settings, found: Loaded) -> list[str]:
     by_category = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
     return [
         f"listen     {settings.listen}",
+        *((f"processes  {settings.workers}",) if settings.workers > 1 else ()),
         f"http       {settings.http_listen or 'off'}",
         f"data       {settings.data_dir.absolute()}",
         f"toolkits   {', '.join(found.toolkits) or 'none'}",

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from toolwright_server.settings.address import Address
+from toolwright_server.settings.sharing import shareable
 from toolwright_server.settings.trust import trusted
 
 PREFIX = "TOOLWRIGHT_"
@@ -79,6 +80,13 @@ class Settings(BaseSettings):
     insecure: bool = Field(
         default=False,
         description="Allow an address other than loopback, although callers prove nothing or nothing is encrypted.",
+    )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Server processes that share the port, one event loop each; more than one need PostgreSQL and "
+        "Redis. Limits of calls, memory and files hold for each process.",
     )
     reflection: bool = Field(default=True, description="Whether the server describes its services to anybody who asks.")
     auth: _Names = Field(
@@ -339,8 +347,8 @@ class Settings(BaseSettings):
 
     @pydantic.model_validator(mode="after")
     def _check_together(self) -> Self:
-        for sentence in trusted(self):
-            raise ValueError(sentence)
+        if sentences := (*trusted(self), *shareable(self)):
+            raise ValueError("\n".join(sentences))
         for name in ("arguments_limit_bytes", "result_limit_bytes"):
             if getattr(self, name) >= self.message_limit_bytes:
                 raise ValueError(

@@ -38,7 +38,6 @@ _OTHER_VARIABLES = (
         )
     ),
 )
-_NOT_YET = ("workers",)
 
 Table = dict[str, Any]
 
@@ -107,8 +106,6 @@ def _decoded(value: Any) -> Any:
 def _refuse_unknown(key: str, shown: str, known: Iterable[str], prefix: str = "") -> None:
     if key in Settings.model_fields:
         return
-    if key in _NOT_YET:
-        raise SettingsError(f"{shown} is not in this release: remove it")
     near = difflib.get_close_matches(prefix + (key.upper() if prefix else key), list(known), 1, 0)
     raise SettingsError(f"{shown} is no setting; the nearest one is {near[0]}")
 

@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from toolwright_server.telemetry.instruments import MAX_SERIES
+from toolwright_server.supervision.whole import Whole
+from toolwright_server.telemetry.instruments import MAX_SERIES, MetricSnapshot
 from toolwright_server.telemetry.metrics import Metrics
 from toolwright_server.telemetry.options import TelemetryOptions, read_otel_environment
 from toolwright_server.telemetry.tracing import SERVER_ERRORS
@@ -38,8 +39,15 @@ def test_every_metric_is_documented_and_no_other() -> None:
     metrics.spans_exported(1)
     metrics.rpc_call("m", "OK", 1)
     metrics.tool_call("t", None, 1)
-    assert {snapshot["name"] for snapshot in metrics.snapshot()} == documented
-    assert all(snapshot["description"] for snapshot in metrics.snapshot()), "each gauge is one that is known"
+    snapshots = [*metrics.snapshot(), *of_several_processes()]
+    assert {snapshot["name"] for snapshot in snapshots} == documented
+    assert all(snapshot["description"] for snapshot in snapshots), "each gauge is one that is known"
+
+
+def of_several_processes() -> list[MetricSnapshot]:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    return Whole(loop).own()
 
 
 def test_the_numbers_are_those_of_the_code() -> None:
