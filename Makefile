@@ -24,7 +24,7 @@ export UV_SYSTEM_CERTS ?= 1
 PARALLEL ?= -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test torture torture-sample floor bench bench-history check check-style check-types check-imports check-sizes \
+.PHONY: help setup run test torture torture-sample floor bench bench-admission bench-history check check-style check-types check-imports check-sizes \
 	check-locks check-protos check-generated format proto lock upgrade clean
 
 help: ## list these commands
@@ -52,6 +52,9 @@ floor: $(VENV_FLOOR)/.ready ## run the tests on the oldest gRPC and protobuf tha
 
 bench: $(VENV)/.ready-dev ## compare the server with a bare gRPC echo
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-admission: $(VENV)/.ready-dev ## compare one script for all limits of a call with a limiter library
+	@$(BIN)/python -m benchmarks.admission $(ARGS)
 
 bench-history: $(VENV)/.ready-dev ## fill a database with a million executions and read from it
 	@$(BIN)/python -m benchmarks.history $(ARGS)

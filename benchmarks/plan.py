@@ -19,11 +19,12 @@ from benchmarks.servers import (
     span_sink,
     toolwright,
 )
+from benchmarks.stores import shared_stores
 from benchmarks.targets import Verdict, all_spans_and, at_least, cpu_added_within, p50_ratio_of, p50_within
 from benchmarks.traced import Traced
 
 Outcome = tuple[Comparison, Verdict | None]
-NAMES = ("echo", "lone", "traced", "stream", "record")
+NAMES = ("echo", "lone", "traced", "stream", "record", "processes")
 
 
 # A tool of writing_tools.py.
@@ -55,7 +56,7 @@ class Plan:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             bare = stack.enter_context(bare_server(folder))
-            if set(self.names) - {"traced", "record"}:
+            if set(self.names) - {"traced", "record", "processes"}:
                 with toolwright(folder, "toolwright, 1 % traced", ONE_PERCENT | IN_MEMORY) as ours:
                     yield from self.against(bare, ours)
             if "traced" in self.names:
@@ -72,6 +73,21 @@ class Plan:
                     toolwright(folder, "toolwright, SQLite", ONE_PERCENT) as ours,
                 ):
                     yield from self.record_alone(lean, ours)
+
+            if "processes" in self.names:
+                yield self.processes(folder)
+
+    def processes(self, folder: Path) -> Outcome:
+        """One process against two behind one port, on the stores that several need: what a second core gives."""
+        with shared_stores() as stores:
+            chosen = ONE_PERCENT | stores
+            with (
+                toolwright(folder, "one process", chosen) as one,
+                toolwright(folder, "two processes", chosen | {"TOOLWRIGHT_WORKERS": "2"}) as two,
+            ):
+                comparison = self.echo("READ_ONLY, 200 B, 64 callers, one process and two", one, two, 200, 64)
+        comparison.notes.append("the load, PostgreSQL and Valkey share the cores; 8 connections, spread by the kernel")
+        return comparison, None
 
     def recorded(self, bare: Contender, ours: Toolwright) -> Iterator[Outcome]:
         """The whole with identity and record: tools that read, and tools that act, with a commit before and after."""

@@ -33,9 +33,18 @@ class Process:
     """One process of ours, started and ended here. What it writes goes to a file, unless its first line is wanted."""
 
     def __init__(
-        self, name: str, command: list[str], log: Path, extra: Mapping[str, str], *, speaks: bool = False
+        self,
+        name: str,
+        command: list[str],
+        log: Path,
+        extra: Mapping[str, str],
+        *,
+        speaks: bool = False,
+        members: str = "",
     ) -> None:
+        """`members`: a word in the command line of its children that are what is measured, as it is itself."""
         self.name = name
+        self._members = members
         self._log = log
         with log.open("wb") as written:
             stdout = subprocess.PIPE if speaks else written
@@ -70,15 +79,16 @@ class Process:
         return f"it wrote: {text[-2000:] or '(empty)'}"
 
     def cpu_seconds(self) -> tuple[float, float]:
-        """CPU time, user and system, of the process itself and of all its descendants that live now."""
+        """CPU time, user and system, of the process itself with its members, and of its other descendants."""
         process = psutil.Process(self._popen.pid)
-        own = process.cpu_times()
-        others = 0.0
+        own, others = _cpu(process), 0.0
         for child in process.children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
-                times = child.cpu_times()
-                others += times.user + times.system
-        return own.user + own.system, others
+                if self._members and self._members in child.cmdline():
+                    own += _cpu(child)
+                else:
+                    others += _cpu(child)
+        return own, others
 
     def stop(self) -> None:
         """Ends the process: SIGTERM, and SIGKILL when it does not listen."""
@@ -92,3 +102,8 @@ class Process:
                 self._popen.wait(STOP_SECONDS)
         if self._popen.stdout is not None:
             self._popen.stdout.close()
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system

@@ -3,6 +3,7 @@
 import sys
 import time
 import urllib.error
+import urllib.request
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ from toolwright.v1 import keys_pb2, keys_pb2_grpc
 
 START_SECONDS = 30.0
 WRITING_TOOLS = ROOT / "benchmarks" / "writing_tools.py"
+LIMITS = ROOT / "benchmarks" / "limits.toml"
+# In the command line of each process, where a server has several.
+MEMBERS = "toolwright_server.commands.server_process"
 IN_MEMORY = {"TOOLWRIGHT_DATABASE_URL": "memory:"}
 API_KEYS = {"TOOLWRIGHT_AUTH": "api-key"}
 ONE_PERCENT = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
@@ -66,7 +70,7 @@ def span_sink(folder: Path) -> Generator[Sink]:
 
 @contextmanager
 def toolwright(folder: Path, name: str, chosen: Mapping[str, str]) -> Generator[Toolwright]:
-    """Ours as `toolwright serve` starts it, one process, with nothing set but addresses, data and what is chosen."""
+    """Ours as `toolwright serve` starts it, with nothing set but addresses, data and what is chosen."""
     address, http = (f"127.0.0.1:{free_port()}" for _ in range(2))
     data = folder / f"{name}.data"
     settings = {
@@ -75,13 +79,16 @@ def toolwright(folder: Path, name: str, chosen: Mapping[str, str]) -> Generator[
         "TOOLWRIGHT_DATA_DIR": str(data),
         "TOOLWRIGHT_AUDIT_KEY_FILE": str(folder / f"{name}.audit.key"),
         "TOOLWRIGHT_TOOLKITS": "diagnostics",
+        "TOOLWRIGHT_LIMITS_FILE": str(LIMITS),
         **chosen,
     }
     command = [str(Path(sys.executable).parent / "toolwright"), "serve", "--tools", str(WRITING_TOOLS)]
-    process = Process(name, command, folder / f"{name}.log", settings)
+    process = Process(name, command, folder / f"{name}.log", settings, members=MEMBERS)
     try:
         server = Toolwright(process, address, http, name)
         _await_ready(server, data / "admin.key" if "TOOLWRIGHT_AUTH" in chosen else None)
+        if (count := chosen.get("TOOLWRIGHT_WORKERS", "1")) != "1":
+            _await_processes(server, count)
         yield server
     finally:
         process.stop()
@@ -108,6 +115,22 @@ def _await_ready(server: Toolwright, admin_key: Path | None) -> None:
             words = server.process.last_words()
             raise RuntimeError(f"{server.name} is not ready after {START_SECONDS:g} s or ended: {last}; {words}")
         time.sleep(0.1)
+
+
+def _await_processes(server: Toolwright, count: str) -> None:
+    """Waits until all of several processes are healthy.
+
+    Raises:
+        RuntimeError: they are not in time.
+    """
+    end = time.monotonic() + START_SECONDS
+    text = ""
+    while not text.startswith(f"{count} of {count} "):
+        if time.monotonic() > end:
+            raise RuntimeError(f"{server.name}: after {START_SECONDS:g} s {text!r}; {server.process.last_words()}")
+        time.sleep(0.1)
+        with urllib.request.urlopen(f"http://{server.http}/healthz", timeout=CALL_SECONDS) as answer:
+            text = answer.read().decode()
 
 
 def agent_key(address: str, admin_key: str) -> dict[str, str]:

@@ -50,7 +50,8 @@ An address other than loopback is refused unless callers prove who they are (`au
 (`tls_certificate_file`), or `insecure = true` says that the network around it is trusted: see
 [identity.md](identity.md).
 
-`TOOLWRIGHT_REDIS_URL` and `TOOLWRIGHT_WORKERS` are refused: not in this release.
+`workers` above 1 is refused without `redis_url`, without a PostgreSQL in `database_url`, and on `unix:` addresses:
+see [operations.md](operations.md).
 """
 
 _UNITS = {"MiB": 1024**2, "KiB": 1024, "GiB": 1024**3}

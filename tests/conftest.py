@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.databases"]
+pytest_plugins = ["tests.databases", "tests.valkeys"]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,6 +21,7 @@ import psutil
 from toolwright.v1 import tool_catalog_pb2_grpc, tool_execution_pb2, tool_execution_pb2_grpc
 
 START_SECONDS = 30
+UNLIMITED = Path(__file__).parent / "limits.toml"
 
 
 def free_port() -> int:
@@ -109,6 +110,7 @@ def starting_server(folder: Path, *arguments: str, env: Mapping[str, str] | None
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "TOOLWRIGHT_"))}
     environment = clean | {
         "TOOLWRIGHT_LISTEN": f"127.0.0.1:{port}",
+        "TOOLWRIGHT_LIMITS_FILE": str(UNLIMITED),
         "TOOLWRIGHT_HTTP_LISTEN": f"127.0.0.1:{http_port}",
         "TOOLWRIGHT_DATA_DIR": str(folder / "data"),
         # Not the one of whoever runs the tests.

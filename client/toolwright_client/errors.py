@@ -24,6 +24,7 @@ ToolwrightError
 │   └── ToolTimedOut          the tool's, the category's, the request's or the server's
 ├── ExecutionCancelled        CANCELLED
 ├── Aborted                   ABORTED
+│   ├── EtagMismatch          somebody else has changed it: read it again
 │   ├── OutcomeUnknown        a side effect may have happened: look it up, never resend
 │   └── SlowConsumer          the reader of a stream lagged; streams re-attach by themselves
 ├── EventsExpired             OUT_OF_RANGE: `.first_sequence` is the first event still kept
@@ -216,6 +217,10 @@ class ExecutionCancelled(ToolwrightError):
 
 class Aborted(ToolwrightError):
     """The server broke off."""
+
+
+class EtagMismatch(Aborted):
+    """Somebody else has changed it meanwhile: read it again, and decide anew."""
 
 
 class OutcomeUnknown(Aborted):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from toolwright.v1 import common_pb2
-from toolwright_client.model import Execution, Notice, State
+from toolwright_client.model import Execution, Failure, Notice, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +64,15 @@ class Warned(Event):
     """Something the caller should know."""
 
     warning: Notice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retried(Event):
+    """An attempt, numbered from 1, failed; another one follows after so many seconds."""
+
+    attempt: int
+    failure: Failure
+    delay: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,11 +113,18 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an execution took, in seconds. `tool_duration` is absent when the tool was never started."""
+    """What an execution took: seconds, and micros, of which a credit has a million.
+
+    `tool_duration` is absent when the tool was never started, `balance_micros` (what the tenant has left) when the call
+    cost nothing or is looked at later. `held_micros` is what is set aside while nobody knows what it will cost.
+    """
 
     tool_duration: float | None = None
     queue_duration: float | None = None
     attempts: int = 0
+    cost_micros: int = 0
+    balance_micros: int | None = None
+    held_micros: int = 0
 
 
 @dataclass(frozen=True, slots=True)

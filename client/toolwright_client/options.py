@@ -35,6 +35,10 @@ class CallOptions(TypedDict, total=False):
     agent_id: str
     task_id: str
     labels: Mapping[str, str]
+    max_attempts: int
+    """Most attempts of the tool, the first one included: fewer than the tool's own, 1 for never again."""
+    max_cost_micros: int
+    """Most that the call may cost, in millionths of a credit. Default: the server's limit for one call."""
     detach: bool | None
     """Let the execution go on to its own timeout when the caller disconnects or runs out of time.
 
@@ -94,6 +98,10 @@ def tool_call(tool: str, arguments: Arguments | None, options: CallOptions) -> c
         parent_execution_id=surrounding_execution(),
         labels=options.get("labels", {}),
     )
+    if (max_attempts := options.get("max_attempts")) is not None:
+        call.max_attempts = max_attempts
+    if (max_cost_micros := options.get("max_cost_micros")) is not None:
+        call.max_cost_micros = max_cost_micros
     if (tool_timeout := options.get("tool_timeout")) is not None:
         if not 0 < tool_timeout <= LONGEST_SECONDS:
             limit = f"{LONGEST_SECONDS:g}"

@@ -38,6 +38,7 @@ BY_REASON: dict[str, type[errors.ToolwrightError]] = {
     "PAYLOAD_TOO_LARGE": errors.PayloadTooLarge,
     "TOOL_TIMEOUT": errors.ToolTimedOut,
     "CANCELLED": errors.ExecutionCancelled,
+    "ETAG_MISMATCH": errors.EtagMismatch,
     "OUTCOME_UNKNOWN": errors.OutcomeUnknown,
     "SLOW_CONSUMER": errors.SlowConsumer,
     "EVENTS_EXPIRED": errors.EventsExpired,

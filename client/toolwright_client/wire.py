@@ -111,6 +111,9 @@ def _usage(raw: common_pb2.Usage) -> Usage:
         tool_duration=_seconds(raw.tool_duration) if raw.HasField("tool_duration") else None,
         queue_duration=_seconds(raw.queue_duration) if raw.HasField("queue_duration") else None,
         attempts=raw.attempts,
+        cost_micros=raw.cost_micros,
+        balance_micros=raw.balance_micros if raw.HasField("balance_micros") else None,
+        held_micros=raw.held_micros,
     )
 
 
@@ -161,17 +164,27 @@ def event(raw: common_pb2.ExecutionEvent) -> events.Event | None:
             return events.Log(level=raw.log.level, text=raw.log.text, **about)
         case "warning":
             return events.Warned(warning=Notice(raw.warning.reason, raw.warning.message), **about)
+        case _:
+            return _of_execution(raw, about)
+
+
+def _of_execution(raw: common_pb2.ExecutionEvent, about: _About) -> events.Event:
+    """An event about the execution rather than of its tool; one that is not known to this client."""
+    match raw.WhichOneof("event"):
         case "state_change":
             return events.StateChange(
                 before=_STATES.get(raw.state_change.from_state, State.UNSPECIFIED),
                 now=_STATES.get(raw.state_change.to_state, State.UNSPECIFIED),
                 **about,
             )
+        case "retry":
+            delay = _seconds(raw.retry.delay)
+            return events.Retried(attempt=raw.retry.attempt, failure=failure(raw.retry.error), delay=delay, **about)
         case "snapshot":
             return events.Snapshot(execution=execution(raw.snapshot), **about)
         case "finished":
             return events.Finished(execution=execution(raw.finished), **about)
-        case None:
+        case _:
             return events.Unrecognised(**about)
 
 

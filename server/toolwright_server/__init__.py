@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     )
     from toolwright_server.catalog.functions import Toolkit, ToolkitSettings, tool
     from toolwright_server.catalog.look_up import Found, LookedUp, NotDone, StillUnknown, UnknownExecution
-    from toolwright_server.catalog.model import Effect, Runs
+    from toolwright_server.catalog.model import Effect, RetryPolicy, Runs
 
 __all__ = [
     "AsyncToolContext",
@@ -21,6 +21,7 @@ __all__ = [
     "Found",
     "LookedUp",
     "NotDone",
+    "RetryPolicy",
     "Runs",
     "StillUnknown",
     "SyncToolContext",
@@ -37,7 +38,7 @@ _HOMES = {
     "context": ("AsyncToolContext", "SyncToolContext", "ToolCallError", "ToolContext", "ToolError"),
     "functions": ("Toolkit", "ToolkitSettings", "tool"),
     "look_up": ("Found", "LookedUp", "NotDone", "StillUnknown", "UnknownExecution"),
-    "model": ("Effect", "Runs"),
+    "model": ("Effect", "RetryPolicy", "Runs"),
 }
 
 

@@ -51,6 +51,11 @@ class Reason(Enum):
     RESOURCE_NOT_FOUND = Meaning(
         Code.NOT_FOUND, "There is no such entry.", "Check the id; do not try again with the same one."
     )
+    TOOL_DISABLED = Meaning(
+        Code.FAILED_PRECONDITION,
+        "This tool is turned off.",
+        "Use another tool; do not call this one again unless ListTools says that it is enabled.",
+    )
     INVALID_STATE = Meaning(
         Code.FAILED_PRECONDITION, "This cannot be done now.", "Read the current state first, then decide anew."
     )
@@ -64,6 +69,11 @@ class Reason(Enum):
     )
     FORBIDDEN = Meaning(
         Code.PERMISSION_DENIED, "You are not allowed to do this.", "Ask the operator for the permission that is named."
+    )
+    ETAG_MISMATCH = Meaning(
+        Code.ABORTED,
+        "Somebody else has changed this meanwhile.",
+        "Read it again, decide anew, and send the etag that was read.",
     )
     REQUEST_ID_REUSED = Meaning(
         Code.ALREADY_EXISTS,
@@ -85,6 +95,22 @@ class Reason(Enum):
         Code.INTERNAL,
         "It ran, but its outcome could not be recorded.",
         "Look the execution up by its id; never send the call again.",
+    )
+    RATE_LIMITED = Meaning(
+        Code.RESOURCE_EXHAUSTED,
+        "Too many calls were made in too short a time.",
+        "Wait for the retry delay, then call again.",
+        retryable=True,
+    )
+    BUDGET_EXCEEDED = Meaning(
+        Code.RESOURCE_EXHAUSTED,
+        "This would cost more than it may.",
+        "Do not call again in this task; finish with what is there, or ask for a larger budget.",
+    )
+    INSUFFICIENT_CREDITS = Meaning(
+        Code.RESOURCE_EXHAUSTED,
+        "There are not enough credits for this.",
+        "Do not call again before somebody has granted credits; use a tool that costs less.",
     )
     CONCURRENCY_LIMITED = Meaning(
         Code.RESOURCE_EXHAUSTED,
@@ -165,10 +191,19 @@ class Violation:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaViolation:
+    """One limit that was reached: whose it is (`user ada`) and what it says, in words."""
+
+    subject: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """What went wrong, as it is kept in a record and sent to clients. `message` never holds exception text.
 
-    Empty `user_message` and `suggested_action` mean the reason's own. `retry_delay` is in seconds.
+    Empty `user_message` and `suggested_action` mean the reason's own. `retry_delay` is in seconds. `quota` are the
+    limits that were reached; it is sent and not kept, as what it refuses never ran.
     """
 
     reason: Reason
@@ -179,6 +214,7 @@ class Failure:
     retry_delay: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     violations: Sequence[Violation] = ()
+    quota: Sequence[QuotaViolation] = ()
 
     def words(self) -> tuple[str, str]:
         """`(user_message, suggested_action)`, the reason's own where the failure brings none."""

@@ -6,6 +6,11 @@ from typing import Annotated
 
 import typer
 
+from toolwright_server.commands import usage
+from toolwright_server.commands.setting import settings
+from toolwright_server.commands.typed import Address as _Address
+from toolwright_server.commands.typed import AsJson as _Json
+
 app = typer.Typer(
     name="toolwright",
     no_args_is_help=True,
@@ -24,11 +29,6 @@ _Tools = Annotated[
     list[str] | None, typer.Option("--tools", metavar="MODULE", help="A module or .py file with tools; repeatable.")
 ]
 _Insecure = Annotated[bool, typer.Option("--insecure", help="Allow an address other than loopback.")]
-_Address = Annotated[
-    str | None,
-    typer.Option("--address", metavar="ADDRESS", help="The server, or TOOLWRIGHT_ADDRESS. [127.0.0.1:50051]"),
-]
-_Json = Annotated[bool, typer.Option("--json", help="Print what a pipe would get.")]
 
 
 def _say_version(wanted: bool) -> None:
@@ -311,6 +311,8 @@ def revoke_key(
     raise typer.Exit(commands.revoke(address, key_id, as_json=as_json))
 
 
+app.add_typer(settings, name="settings")
+
 audit = typer.Typer(
     help="The audit trail: list it, take a copy of it, verify it.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -374,6 +376,11 @@ def verify_audit(
         raise typer.Exit(auditing.verify_export(file, key or [], log or [], as_json=as_json))
     scope = auditing.Scope(tenant=tenant, everything=all_tenants)
     raise typer.Exit(auditing.verify_server(address, scope, as_json=as_json))
+
+
+app.command()(usage.quota)
+app.add_typer(usage.credit_app, name="credits")
+app.add_typer(usage.ledger_app, name="ledger")
 
 
 def main() -> None:

@@ -9,10 +9,12 @@ import pytest_asyncio
 
 from tests.databases import Postgres
 from toolwright_server.execution.store import ExecutionStore
+from toolwright_server.records.ledger.store import LedgerStore
 from toolwright_server.stores.memory.events import LogBounds, MemoryEventLogs
 from toolwright_server.stores.memory.executions import Bounds, MemoryExecutionStore
 from toolwright_server.stores.sql.engine import Database, DatabaseOptions, locate
 from toolwright_server.stores.sql.executions import SqlExecutionStore
+from toolwright_server.stores.sql.ledger import SqlLedger
 from toolwright_server.stores.sql.postgres import PostgresSink
 from toolwright_server.stores.sql.sqlite import SqliteSink
 from toolwright_server.stores.sql.writer import Writer, WriterOptions
@@ -46,6 +48,8 @@ class Kept:
     store: ExecutionStore
     logs: MemoryEventLogs
     now: float
+    # The credits that its executions are paid with.
+    ledger: LedgerStore
 
 
 # Makes an empty store; once in a test where it is kept in a database.
@@ -61,7 +65,7 @@ def make_memory_store(spill_folder: Path) -> MakeMemoryStore:
     def memory(count: int = 1_000, size_bytes: int = PLENTY, age_seconds: float = YEAR) -> Kept:
         logs = MemoryEventLogs(LogBounds(PLENTY, PLENTY, spill_folder))
         store = MemoryExecutionStore(Bounds(count, size_bytes, age_seconds), logs, lambda: kept.now)
-        kept = Kept(store, logs, now=2_000.0)
+        kept = Kept(store, logs, now=2_000.0, ledger=store.ledger)
         return kept
 
     return memory
@@ -90,7 +94,8 @@ async def make_store(
     writer = Writer(sink(options, clock=lambda: kept.now), WriterOptions(timeout_seconds=30.0))
     await writer.open()
     logs = MemoryEventLogs(LogBounds(PLENTY, PLENTY, spill_folder))
-    kept = Kept(SqlExecutionStore(database, writer), logs, now=2_000.0)
+    ledger = SqlLedger(database, writer, audited=False, clock=lambda: kept.now)
+    kept = Kept(SqlExecutionStore(database, writer), logs, now=2_000.0, ledger=ledger)
     yield lambda: kept
     await writer.close()
     await database.close()

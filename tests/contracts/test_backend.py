@@ -129,6 +129,24 @@ async def test_progress_that_is_no_finite_number_is_the_tools_error(subject: Sub
     assert all("done must be a" in text for text in refused)
 
 
+async def test_what_a_tool_has_spent_is_told_at_once_and_also_when_it_fails(subject: Subject) -> None:
+    heard = subject.work("spend", {"micros": [5, 0, 10**18]})
+    assert await subject.run(heard) == []
+    assert heard.charged == [5, 0, 10**15]
+    broken = subject.work("spend", {"micros": [7, 8], "fails": True})
+    with pytest.raises(ToolFailed):
+        await subject.run(broken)
+    assert broken.charged == [7, 8]
+
+
+async def test_what_cannot_have_been_spent_is_the_tools_error(subject: Subject) -> None:
+    heard = subject.work("spend", {"micros": [-1, 0.5, True]})
+    refused = await subject.run(heard)
+    assert refused == ["ValueError", "TypeError", "TypeError"]
+    assert await subject.call("spend_unpriced") == "nothing can be charged: the tool declares no price_max"
+    assert heard.charged == []
+
+
 async def test_trace_deadline_and_execution_are_handed_on(subject: Subject) -> None:
     heard = subject.work("bind_trace", seconds=20)
     found = await subject.run(heard)

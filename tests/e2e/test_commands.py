@@ -243,6 +243,14 @@ def test_check_config_says_what_would_run(tmp_path: Path) -> None:
     assert not (tmp_path / ".toolwright").exists()
 
 
+def test_check_config_reads_the_limits_file(tmp_path: Path) -> None:
+    (tmp_path / "limits.toml").write_text('[[rule]]\nname = "mine"\nper = "user"\ncount = "day"\nlimit = 0\n')
+    variables = {"TOOLWRIGHT_LISTEN": "127.0.0.1:0", "TOOLWRIGHT_LIMITS_FILE": "limits.toml"}
+    done = run("check-config", cwd=tmp_path, **variables)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.startswith("toolwright: limits.toml, line 5: rule mine: limit must be a whole number")
+
+
 @pytest.mark.parametrize("command", ["check-config", "serve"])
 @pytest.mark.parametrize(
     ("arguments", "variables", "sentence"),

@@ -36,6 +36,8 @@ EVERY = {
     "ToolCatalogService/ListTools": "leaves out",
     "ToolCatalogService/GetTool": "hides",
     "ToolCatalogService/ValidateArguments": "hides",
+    "ToolCatalogService/GetToolSettings": "refuses another tenant",
+    "ToolCatalogService/UpdateToolSettings": "refuses another tenant",
     "KeyService/CreateApiKey": "gives no more than one has",
     "KeyService/ListApiKeys": "refuses another tenant",
     "KeyService/RevokeApiKey": "takes the id of a key",
@@ -326,6 +328,18 @@ def test_the_trail_of_another_tenant_is_not_given_out(people: People, alices: An
     text = b"".join(part.lines for part in exported)
     assert alices.execution_id.encode() not in text
     assert b'"tenant":"acme"' not in text
+
+
+def test_tool_settings_of_another_tenant_are_neither_shown_nor_changed(people: People) -> None:
+    wanted = tool_catalog_pb2.ToolSettings(tenant_id="acme", tool="diagnostics.echo", enabled=False)
+    asked = tool_catalog_pb2.GetToolSettingsRequest(tenant_id="acme", tool="diagnostics.echo")
+    change = tool_catalog_pb2.UpdateToolSettingsRequest(settings=wanted)
+    for who in (people.greta, people.eve, people.alice):
+        assert who.refused(who.catalog.GetToolSettings, asked).reason == "FORBIDDEN"
+        assert who.refused(who.catalog.UpdateToolSettings, change).reason == "FORBIDDEN"
+    found = people.olga.call(people.olga.catalog.GetToolSettings, asked).settings
+    assert not found.HasField("enabled")
+    assert people.alice.execute().user_id == "alice"
 
 
 def test_a_revoked_key_opens_nothing_any_more(people: People, server: LiveServer) -> None:

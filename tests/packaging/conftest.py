@@ -65,7 +65,14 @@ def locked_versions() -> str:
 
 @pytest.fixture(scope="session")
 def install(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Install:
-    """Makes an environment with the named members and what their metadata asks for, and answers its bin folder."""
+    """Makes an environment with the named members and what their metadata asks for, and answers its bin folder.
+
+    A name may carry an extra: "server[redis]".
+    """
+
+    def wanted(name: str) -> str:
+        member, bracket, extra = name.partition("[")
+        return f"{wheels[member]}{bracket}{extra}"
 
     def into_a_clean_environment(*names: str) -> Path:
         folder = tmp_path_factory.mktemp("clean")
@@ -75,7 +82,7 @@ def install(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
         pip = (sys.executable, "-m", "pip", "--python", folder / "venv" / "bin" / "python", "--quiet")
         arguments = ("--disable-pip-version-check", "install", "--constraint", constraints)
         try:
-            run(*pip, *arguments, *(wheels[name] for name in names), cwd=folder)
+            run(*pip, *arguments, *map(wanted, names), cwd=folder)
         except (AssertionError, subprocess.TimeoutExpired):
             if index_is_reachable(folder):
                 raise

@@ -49,11 +49,20 @@ def test_a_wheel_holds_no_tests_and_no_compiled_leftovers(wheels: dict[str, Path
 
 
 @BOUNDED
-def test_every_module_of_the_tree_is_in_its_wheel(wheels: dict[str, Path]) -> None:
+def test_every_module_and_table_of_the_tree_is_in_its_wheel(wheels: dict[str, Path]) -> None:
     folders = {"server": ROOT / "server", "client": ROOT / "client", "protos": ROOT / "generated" / "python"}
     for member, folder in folders.items():
-        modules = {str(path.relative_to(folder)) for path in (folder / PACKAGES[member]).rglob("*.py")}
+        files = (path for ending in ("py", "toml") for path in (folder / PACKAGES[member]).rglob(f"*.{ending}"))
+        modules = {str(path.relative_to(folder)) for path in files}
         assert modules - set(names_in(wheels[member])) == set()
+
+
+@BOUNDED
+def test_the_scripts_of_the_shared_store_are_in_the_wheel_of_the_server(wheels: dict[str, Path]) -> None:
+    folder = ROOT / "server"
+    scripts = {str(path.relative_to(folder)) for path in (folder / "toolwright_server").rglob("*.lua")}
+    assert scripts
+    assert scripts <= set(names_in(wheels["server"]))
 
 
 @BOUNDED

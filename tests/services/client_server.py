@@ -209,7 +209,7 @@ async def started(script: Scripted, address: str = "127.0.0.1:0") -> tuple[grpc.
     )
     server = grpc.aio.server(options=options)
     tool_execution_pb2_grpc.add_ToolExecutionServicer_to_server(Executions(script), server)
-    tool_catalog_pb2_grpc.add_ToolCatalogServiceServicer_to_server(Catalog(script), server)
+    tool_catalog_pb2_grpc.add_ToolCatalogServiceServicer_to_server(Catalog(script), server)  # pyright: ignore[reportAbstractUsage]
     port = server.add_insecure_port(address)
     await server.start()
     return server, f"127.0.0.1:{port}"

@@ -24,12 +24,15 @@ from toolwright_client import AsyncClient, Tls, Unauthenticated
 from toolwright_server.catalog.functions import declared_tool, tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.catalog.service import ToolCatalogService
+from toolwright_server.catalog.settings_registry import ToolSettingsRegistry
+from toolwright_server.execution import canonical
 from toolwright_server.identity.caller import UNIDENTIFIED
 from toolwright_server.keys.credentials import Credentials
 from toolwright_server.keys.service import KeyService
 from toolwright_server.rpc.server import RpcOptions, RpcServer
 from toolwright_server.settings import load_settings
 from toolwright_server.stores.memory.keys import MemoryKeyStore
+from toolwright_server.stores.memory.tool_settings import MemoryToolSettingsStore
 
 pytestmark = pytest.mark.asyncio
 
@@ -80,9 +83,9 @@ def catalog_service() -> ToolCatalogService:
         return 1
 
     found = [declared_tool(tool(name)(anything)) for name in TOOLS]
-    return ToolCatalogService(
-        Catalog([each for each in found if each is not None]), timeout_of=lambda _: 1.0, read_arguments=lambda _: {}
-    )
+    catalog = Catalog([each for each in found if each is not None])
+    settings = ToolSettingsRegistry(catalog, MemoryToolSettingsStore(), 60.0, canonical.parse)
+    return ToolCatalogService(catalog, timeout_of=lambda _: 1.0, read_arguments=lambda _: {}, settings=settings)
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,17 @@ async def _health(there: Serving) -> int:
 
 
 @pytest.mark.asyncio
+async def test_a_process_that_ends_alone_says_nothing_to_load_balancers() -> None:
+    async with serving(Playing()) as there:
+        drain = Drain(there.server, _nothing)
+        task = asyncio.create_task(drain.run(LONG, LONG, announced=False))
+        await asyncio.sleep(0)
+        assert await _health(there) == health_pb2.HealthCheckResponse.SERVING
+        drain.hurry()
+        assert await _ended(task) == Drained(cancelled=0)
+
+
+@pytest.mark.asyncio
 async def test_a_server_with_nothing_to_do_ends_at_once() -> None:
     async with serving(Playing()) as there:
         _, task, _ = _draining(there)

@@ -1,6 +1,7 @@
 """SIGTERM in the middle of calls and streams, and what their clients saw: used by the sample and by the long run."""
 
 import asyncio
+import contextlib
 import json
 import signal
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from toolwright.v1 import common_pb2, tool_execution_pb2, tool_execution_pb2_grp
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SECONDS = 60.0
+# A connection for each channel, also of one address.
+CHANNEL = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
 
 
 @dataclass(slots=True)
@@ -29,15 +32,23 @@ class Drained:
     exit_code: int | None = None
 
 
-async def drain(server: LiveServer, *, calls: int, streams: int, seconds: float) -> Drained:
-    """`calls` and `streams` of about `seconds` each; when all run, SIGTERM; then whatever happens."""
+async def drain(server: LiveServer, *, calls: int, streams: int, seconds: float, connections: int = 1) -> Drained:
+    """`calls` and `streams` of about `seconds` each; when all run, SIGTERM; then whatever happens.
+
+    They are spread over so many connections, on the first of which health is watched and calls are refused in the end.
+    """
     found = Drained()
-    async with grpc.aio.insecure_channel(server.address, options=[("grpc.enable_retries", 0)]) as channel:
-        stub: Any = tool_execution_pb2_grpc.ToolExecutionStub(channel)
+    async with contextlib.AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(grpc.aio.insecure_channel(server.address, options=CHANNEL))
+            for _ in range(connections)
+        ]
+        stubs: list[Any] = [tool_execution_pb2_grpc.ToolExecutionStub(channel) for channel in channels]
+        channel, stub = channels[0], stubs[0]
         flipped = asyncio.Event()
         watch = asyncio.create_task(_watch(channel, found, flipped))
-        work = [asyncio.create_task(_call(stub, number, seconds)) for number in range(calls)]
-        work += [asyncio.create_task(_stream(stub, number, seconds)) for number in range(streams)]
+        work = [asyncio.create_task(_call(stubs[n % connections], n, seconds)) for n in range(calls)]
+        work += [asyncio.create_task(_stream(stubs[n % connections], n, seconds)) for n in range(streams)]
         await _until(lambda: server.metric("toolwright_executions_running") >= calls + streams)
         server.process.send_signal(signal.SIGTERM)
         await asyncio.wait_for(flipped.wait(), SECONDS)

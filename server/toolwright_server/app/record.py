@@ -3,11 +3,15 @@
 Opened before the first call is served, closed after the last one was settled.
 """
 
+import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from toolwright_server.catalog.registry import Catalog
+from toolwright_server.catalog.settings_store import TOPIC
+from toolwright_server.catalog.settings_watch import SettingsWatch
 from toolwright_server.execution.evidence import ExecutionEvidence
 from toolwright_server.execution.joining import Joining
 from toolwright_server.execution.leases import Lease, LeaseKeeper
@@ -15,16 +19,19 @@ from toolwright_server.execution.model import Execution
 from toolwright_server.execution.reconcile import Reconciler
 from toolwright_server.execution.recovery import Recovery
 from toolwright_server.execution.stop_orders import StopOrders
+from toolwright_server.freshness import Listen, deaf
 from toolwright_server.records.audit.chain import Chains
 from toolwright_server.records.audit.checkpoints import CheckpointOptions
 from toolwright_server.records.audit.keys import open_key
 from toolwright_server.records.audit.model import Entry
 from toolwright_server.records.audit.trail import AuditTrail
+from toolwright_server.records.ledger.ledger import Ledger
 from toolwright_server.records.retention import Retention, Rule
 from toolwright_server.settings import Settings
 from toolwright_server.stores.memory.events import MemoryEventLogs
 from toolwright_server.stores.memory.executions import Bounds, MemoryExecutionStore
 from toolwright_server.stores.memory.keys import MemoryKeyStore
+from toolwright_server.stores.memory.tool_settings import MemoryToolSettingsStore
 from toolwright_server.stores.sql.audit import SqlAuditStore
 from toolwright_server.stores.sql.breaker import Breaker
 from toolwright_server.stores.sql.change import Change
@@ -33,12 +40,15 @@ from toolwright_server.stores.sql.executions import SqlExecutionStore
 from toolwright_server.stores.sql.group import Sink
 from toolwright_server.stores.sql.keys import SqlKeyStore
 from toolwright_server.stores.sql.leases import SqlLeases
+from toolwright_server.stores.sql.ledger import SqlLedger
+from toolwright_server.stores.sql.notices import PostgresNotices
 from toolwright_server.stores.sql.postgres import PostgresSink
 from toolwright_server.stores.sql.recovery import SqlRecovery
 from toolwright_server.stores.sql.retention import SqlRetention
 from toolwright_server.stores.sql.spill import OutcomeSpill
 from toolwright_server.stores.sql.sqlite import SqliteSink
 from toolwright_server.stores.sql.stop_orders import SqlStopOrders
+from toolwright_server.stores.sql.tool_settings import SqlToolSettingsStore
 from toolwright_server.stores.sql.writer import Writer, WriterOptions
 from toolwright_server.telemetry import Metrics
 
@@ -66,9 +76,21 @@ class Record:
             _sink(database.options, lease, chains), WriterOptions(timeout_seconds=settings.storage_timeout_seconds)
         )
         self.store = SqlExecutionStore(
-            database, self._writer, evidence=ExecutionEvidence(), spill=spill, breaker=Breaker(), ended=ended
+            database,
+            self._writer,
+            evidence=ExecutionEvidence(),
+            spill=spill,
+            breaker=Breaker(),
+            ended=ended,
+            credits_required=settings.credits == "required",
         )
+        self.ledger = Ledger(SqlLedger(database, self._writer))
         self.keys = SqlKeyStore(database, self._writer)
+        self.tool_settings = SqlToolSettingsStore(database, self._writer)
+        self._settings_watch = SettingsWatch(self.tool_settings, catalog.tenants)
+        self._watching: asyncio.Task[None] | None = None
+        self._notices = None if database.options.is_sqlite else PostgresNotices(database.options)
+        self.listen: Listen = deaf if self._notices is None else self._notices.listen
         self.trail = AuditTrail(
             chains,
             open_key(_key_file(settings), settings.data_dir, tuple(map(Path, settings.audit_public_keys))),
@@ -117,6 +139,7 @@ class Record:
         # Whoever writes by itself first: nothing may follow the last signature of the trail.
         await self._lease.stop()
         await self.stop_orders.close()
+        await self._stop_listening()
         await self._retention.close()
         await self.reconciler.close()
         await self.joining.close()
@@ -136,12 +159,30 @@ class Record:
         metrics.observe("toolwright.record.failing", lambda: float(self._writer.failing))
         metrics.observe("toolwright.audit.checkpoints.failed", lambda: self.trail.checkpointer.failed)
         metrics.observe("toolwright.recovery.settled", lambda: self._recovery.settled)
+        metrics.observe("toolwright.tool_settings.age", lambda: self._settings_watch.freshness.age)
 
     async def _start(self) -> None:
         await self._writer.open()
         await self._lease.start()
+        await self._settings_watch.load()
+        self._start_listening()
         self.trail.start()
         self._retention.start()
+
+    def _start_listening(self) -> None:
+        freshness = self._settings_watch.freshness
+        self.listen(TOPIC, freshness.wake)
+        if self._notices is not None:
+            self._notices.start()
+        self._watching = asyncio.create_task(freshness.watch(), name="tool settings")
+
+    async def _stop_listening(self) -> None:
+        if self._notices is not None:
+            await self._notices.close()
+        if self._watching is not None:
+            self._watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watching
 
     async def _recover(self) -> None:
         await self._spill.drain(self._verdicts.restore, self.store.forget)
@@ -164,9 +205,12 @@ class MemoryRecord:
 
     trail = reconciler = joining = stop_orders = None
 
-    def __init__(self, bounds: Bounds, logs: MemoryEventLogs) -> None:
-        self.store = MemoryExecutionStore(bounds, logs)
+    def __init__(self, bounds: Bounds, logs: MemoryEventLogs, *, credits_required: bool = False) -> None:
+        self.listen: Listen = deaf
+        self.store = MemoryExecutionStore(bounds, logs, credits_required=credits_required)
+        self.ledger = Ledger(self.store.ledger)
         self.keys = MemoryKeyStore()
+        self.tool_settings = MemoryToolSettingsStore()
 
     async def close(self) -> None:
         """Nothing is left to be written."""

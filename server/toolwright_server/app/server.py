@@ -10,7 +10,8 @@ from importlib.metadata import version
 
 import uvloop
 
-from toolwright.v1 import audit_pb2, keys_pb2, tool_catalog_pb2, tool_execution_pb2
+from toolwright.v1 import audit_pb2, keys_pb2, tool_catalog_pb2, tool_execution_pb2, usage_pb2
+from toolwright_server.app.limits import Limits
 from toolwright_server.app.record import IN_MEMORY, MemoryRecord, Record
 from toolwright_server.backends.process import ProcessBackend, ProcessOptions
 from toolwright_server.backends.python import PythonBackend
@@ -19,8 +20,9 @@ from toolwright_server.catalog.discovery import LoadPlan, load
 from toolwright_server.catalog.model import Runs, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.catalog.service import ToolCatalogService
+from toolwright_server.catalog.settings_registry import ToolSettingsRegistry
 from toolwright_server.errors import SettingsError
-from toolwright_server.execution import wire
+from toolwright_server.execution import canonical, wire
 from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Stop
 from toolwright_server.execution.intake import ExecutorOptions, declared_timeout
@@ -29,6 +31,7 @@ from toolwright_server.execution.service import ToolExecutionService
 from toolwright_server.keys.credentials import Credentials
 from toolwright_server.keys.service import KeyService
 from toolwright_server.records.audit.service import AuditService
+from toolwright_server.records.ledger.service import UsageService
 from toolwright_server.rpc.drain import Drain
 from toolwright_server.rpc.observe import Observed
 from toolwright_server.rpc.server import RpcOptions, RpcServer
@@ -36,6 +39,7 @@ from toolwright_server.settings import Address, Settings
 from toolwright_server.stores.memory.events import LogBounds, MemoryEventLogs
 from toolwright_server.stores.memory.executions import Bounds
 from toolwright_server.stores.memory.kept_logs import KeptLogs
+from toolwright_server.supervision.link import Report, SupervisorLink
 from toolwright_server.telemetry import Telemetry, TelemetryConfigError, TelemetryOptions
 
 _logger = logging.getLogger(__name__)
@@ -44,8 +48,11 @@ _logger = logging.getLogger(__name__)
 EXIT_LOST = 75
 
 
-def serve(settings: Settings) -> int:
-    """Run a server until it is drained; returns the exit code. Raises SettingsError for what cannot be right."""
+def serve(settings: Settings, link: SupervisorLink | None = None) -> int:
+    """Run a server until it is drained; returns the exit code. Raises SettingsError for what cannot be right.
+
+    With a `link` it is one of several processes that share the port, and ends when their supervisor says so.
+    """
     loaded = load(
         settings.toolkits,
         settings.tools,
@@ -55,10 +62,12 @@ def serve(settings: Settings) -> int:
     )
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     try:
-        telemetry = Telemetry(_telemetry_options(settings))
+        telemetry = Telemetry(_telemetry_options(settings, link))
         telemetry.start()
     except TelemetryConfigError as error:
         raise SettingsError(str(error)) from error
+    if link is not None:
+        link.start(lambda: _report(telemetry))
     # Before gRPC and its threads: nothing may be forked afterwards.
     processes = _processes(settings, loaded.plan, telemetry)
     # What was loaded is never garbage, and rows are freed by count: with Python's own thresholds full collections over
@@ -66,14 +75,22 @@ def serve(settings: Settings) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(1_000, 10, 1_000)
-    return uvloop.run(_Server(settings, loaded.tools, telemetry, processes).run())
+    return uvloop.run(_Server(settings, loaded.tools, telemetry, processes, link).run())
 
 
 class _Server:
     """The parts of one server, put together on its event loop."""
 
-    def __init__(self, settings: Settings, tools: list[Tool], telemetry: Telemetry, processes: ProcessBackend) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tools: list[Tool],
+        telemetry: Telemetry,
+        processes: ProcessBackend,
+        link: SupervisorLink | None,
+    ) -> None:
         self._settings = settings
+        self._link = link
         self._telemetry = telemetry
         self._processes = processes
         self._threads = ThreadBackend(settings.thread_workers, settings.thread_queue_limit)
@@ -89,29 +106,36 @@ class _Server:
         self._telemetry.run(asyncio.get_running_loop())
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._telemetry.close)
+            if self._link is not None:
+                stack.push_async_callback(self._link.close)
             await self._processes.start()
             stack.push_async_callback(self._processes.close)
             stack.push_async_callback(self._threads.close)
             record = await self._record()
             stack.push_async_callback(record.close)
-            credentials = Credentials(self._settings, record.keys, self._telemetry.metrics.authentication_failed)
+            count = self._telemetry.metrics.authentication_failed
+            credentials = Credentials(self._settings, record.keys, count, record.listen)
             await credentials.start()
             stack.push_async_callback(credentials.close)
-            await self._serve(record, credentials)
+            limits = await Limits.open(self._settings, self._telemetry.metrics)
+            stack.push_async_callback(limits.close)
+            await self._serve(record, credentials, limits)
         return EXIT_LOST if self._is_lost else 0
 
     async def _record(self) -> Record | MemoryRecord:
         settings = self._settings
         if settings.database_url.get_secret_value() == IN_MEMORY:
-            return MemoryRecord(_bounds(settings), self._logs)
+            return MemoryRecord(_bounds(settings), self._logs, credits_required=settings.credits == "required")
         lease = Lease(self._options.server_id, self._options.epoch)
         kept = KeptLogs(_bounds(settings), self._logs)
         return await Record.open(settings, lease, self._catalog, ended=kept.add, lost=self._lost)
 
-    async def _serve(self, record: Record | MemoryRecord, credentials: Credentials) -> None:
-        executor = self._executor(record)
-        rpc = self._rpc(record, credentials, executor)
+    async def _serve(self, record: Record | MemoryRecord, credentials: Credentials, limits: Limits) -> None:
+        executor = self._executor(record, limits)
+        rpc = self._rpc(record, credentials, executor, limits)
         self._observe(record, executor)
+        if self._link is not None and self._link.is_told:
+            return
         if record.stop_orders is not None:
             record.stop_orders.start(lambda execution_id: executor.stop(execution_id, Stop.REQUESTED))
         address = await rpc.start()
@@ -122,25 +146,32 @@ class _Server:
             self._settings.server_id,
             extra={"address": address},
         )
+        if self._link is not None:
+            await self._link.ready(address)
         await self._until_drained(rpc, executor)
 
-    def _executor(self, record: Record | MemoryRecord) -> Executor:
+    def _executor(self, record: Record | MemoryRecord, limits: Limits) -> Executor:
         return Executor(
             options=self._options,
             catalog=self._catalog,
             backends={Runs.LOOP: PythonBackend(), Runs.PROCESS: self._processes, Runs.THREAD: self._threads},
             store=record.store,
+            limiter=limits.limiter,
             joining=record.joining,
             logs=self._logs,
             tracing=self._telemetry.tracing,
             metrics=self._telemetry.metrics,
         )
 
-    def _rpc(self, record: Record | MemoryRecord, credentials: Credentials, executor: Executor) -> RpcServer:
+    def _rpc(
+        self, record: Record | MemoryRecord, credentials: Credentials, executor: Executor, limits: Limits
+    ) -> RpcServer:
         telemetry, limit = self._telemetry, self._settings.arguments_limit_bytes
         refused = None if record.trail is None else record.trail.refusals.refused
         observer = Observed(telemetry.tracing, telemetry.metrics, telemetry.call_log, refused)
-        rpc = RpcServer(RpcOptions.of(self._settings), observer, credentials.authenticator)
+        rpc = RpcServer(
+            RpcOptions.of(self._settings, shares_port=self._link is not None), observer, credentials.authenticator
+        )
         rpc.add(
             tool_execution_pb2.DESCRIPTOR.services_by_name["ToolExecution"],
             ToolExecutionService(
@@ -159,7 +190,13 @@ class _Server:
                 self._catalog,
                 timeout_of=lambda tool: declared_timeout(self._options, tool)[0],
                 read_arguments=lambda message: wire.read_arguments(message, limit)[0],
+                settings=ToolSettingsRegistry(
+                    self._catalog, record.tool_settings, self._options.maximum_timeout, canonical.parse
+                ),
             ),
+        )
+        rpc.add(
+            usage_pb2.DESCRIPTOR.services_by_name["UsageService"], UsageService(record.ledger, limits.limiter.quota)
         )
         if record.trail is not None:
             rpc.add(audit_pb2.DESCRIPTOR.services_by_name["AuditService"], AuditService(record.trail))
@@ -186,10 +223,15 @@ class _Server:
             told.set()
 
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, tell)
+        if self._link is not None:
+            self._link.obey(loop, tell)
+        else:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, tell)
         await told.wait()
-        await drain.run(self._settings.drain_notice_seconds, self._settings.drain_grace_seconds)
+        # Health is the whole's: a process that ends alone leaves others that serve.
+        announced = self._link is None or self._link.is_told
+        await drain.run(self._settings.drain_notice_seconds, self._settings.drain_grace_seconds, announced=announced)
 
     def _observe(self, record: Record | MemoryRecord, executor: Executor) -> None:
         observe = self._telemetry.metrics.observe
@@ -215,10 +257,16 @@ def _processes(settings: Settings, plan: LoadPlan, telemetry: Telemetry) -> Proc
     return processes
 
 
-def _telemetry_options(settings: Settings) -> TelemetryOptions:
+def _report(telemetry: Telemetry) -> Report:
+    healthy, why = telemetry.health()
+    return {"healthy": healthy, "why": why, "metrics": telemetry.metrics.snapshot()}
+
+
+def _telemetry_options(settings: Settings, link: SupervisorLink | None) -> TelemetryOptions:
     return TelemetryOptions(
         data_dir=settings.data_dir,
         server_id=settings.server_id,
+        process_number=0 if link is None else link.number,
         service_version=version("toolwright-server"),
         http_listen=settings.http_listen or None,
         log_format=settings.log_format,

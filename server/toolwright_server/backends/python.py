@@ -90,7 +90,7 @@ class LoopContext(Reporting):
     __slots__ = ("_work", "overflow")
 
     def __init__(self, work: Work) -> None:
-        super().__init__(work.execution_id, work.task_id, work.caller)
+        super().__init__(work.execution_id, work.task_id, work.caller, reports_price=work.tool.reports_price)
         self._work = work
         self.overflow: OutputLimit | None = None
 
@@ -117,3 +117,6 @@ class LoopContext(Reporting):
 
     def _log(self, level: str, text: str) -> None:
         self._work.reporter.log(level, text)
+
+    def _charge(self, micros: int) -> None:
+        self._work.charge(micros)

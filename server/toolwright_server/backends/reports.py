@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+from toolwright_server.credits import MOST_MICROS
 from toolwright_server.identity import Caller
 
 MESSAGE_LIMIT = 1_024
@@ -36,6 +37,15 @@ def number(value: float, name: str) -> float:
     return number
 
 
+def amount(micros: int) -> int:
+    """A whole number of micros, at most `MOST_MICROS`. Raises ValueError or TypeError."""
+    if isinstance(micros, bool) or not isinstance(micros, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"micros must be a whole number, not {type(micros).__name__}")
+    if micros < 0:
+        raise ValueError(f"micros must not be negative: {micros}")
+    return min(micros, MOST_MICROS)
+
+
 def pieces(chunk: str | bytes) -> Iterator[str | bytes]:
     """The chunk, cut where it is too large for one event. Raises TypeError for what is neither text nor bytes."""
     if isinstance(chunk, str):
@@ -50,9 +60,10 @@ def pieces(chunk: str | bytes) -> Iterator[str | bytes]:
 class Reporting:
     """The part of a tool's context that is the same everywhere. Subclasses say where reports go."""
 
-    __slots__ = ("_caller", "_execution_id", "_task_id")
+    __slots__ = ("_caller", "_execution_id", "_reports_price", "_task_id")
 
-    def __init__(self, execution_id: str, task_id: str, caller: Caller) -> None:
+    def __init__(self, execution_id: str, task_id: str, caller: Caller, *, reports_price: bool = False) -> None:
+        self._reports_price = reports_price
         self._execution_id = execution_id
         self._task_id = task_id
         self._caller = caller
@@ -88,6 +99,15 @@ class Reporting:
 
     def log(self, level: str, text: str) -> None:
         self._log(clean(level, CHANNEL_LIMIT), clean(text, LOG_LIMIT))
+
+    def charge(self, micros: int) -> None:
+        cost = amount(micros)
+        if not self._reports_price:
+            raise RuntimeError("nothing can be charged: the tool declares no price_max")
+        self._charge(cost)
+
+    def _charge(self, micros: int) -> None:
+        raise NotImplementedError
 
     def _progress(self, done: float, total: float | None, message: str) -> None:
         raise NotImplementedError

@@ -185,7 +185,7 @@ class ThreadContext(Reporting):
     __slots__ = ("_left", "_loop", "_mailbox", "_nested", "_work", "overflow")
 
     def __init__(self, work: Work, mailbox: Mailbox, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(work.execution_id, work.task_id, work.caller)
+        super().__init__(work.execution_id, work.task_id, work.caller, reports_price=work.tool.reports_price)
         self._work = work
         self._mailbox = mailbox
         self._loop = loop
@@ -237,3 +237,6 @@ class ThreadContext(Reporting):
 
     def _log(self, level: str, text: str) -> None:
         self._mailbox.post(partial(self._work.reporter.log, level, text))
+
+    def _charge(self, micros: int) -> None:
+        self._mailbox.post(partial(self._work.charge, micros))

@@ -52,6 +52,14 @@ class ToolContext(Protocol):
         """Send a log line; `level` is `debug`, `info`, `warning` or `error`."""
         ...
 
+    def charge(self, micros: int) -> None:
+        """Say that the call has cost so many micros more (one credit is 1,000,000), as soon as they are spent.
+
+        For tools that declare `price_max`; what goes beyond it is not charged. Charged however the call ends. Raises
+        TypeError, ValueError, or RuntimeError when the tool declares no `price_max`.
+        """
+        ...
+
 
 class AsyncToolContext(ToolContext, Protocol):
     """The context of an async tool."""

@@ -6,8 +6,9 @@ Never imports what runs them.
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import Any, Generic, Literal, TypedDict, TypeVar, overload
 
 import pydantic
 
@@ -25,12 +26,16 @@ from toolwright_server.catalog.model import (
     Tool,
 )
 from toolwright_server.catalog.signature import Signature
+from toolwright_server.credits import micros
 from toolwright_server.errors import SettingsError
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound="ToolkitSettings")
 
 ATTEMPTS_LIMIT = 100
+Credits = int | str | Decimal
+"""An amount of credits: never a float, which could not say it exactly."""
+
 MARK = "__toolwright_tool__"
 
 
@@ -60,6 +65,8 @@ def tool(
     record: Literal["awaited", "lazy"] = "awaited",
     look_up: LookUp | None = None,
     retry: RetryPolicy | None = None,
+    price: Credits | None = None,
+    price_max: Credits | None = None,
 ) -> Callable[[F], F]:
     """Declare a function as a tool; the function itself stays as it is.
 
@@ -69,17 +76,15 @@ def tool(
     `keep_result`: whether the history keeps them (secrets never). `record="lazy"`: a READ_ONLY tool's answer does not
     wait for its record. `look_up(arguments, execution)`, sync or async, settles a SIDE_EFFECT tool's unknown outcomes
     with Found, NotDone or StillUnknown. `retry`: how often a failure that is marked as retryable is tried again, three
-    times by default; a SIDE_EFFECT tool only when nothing was sent. Raises DeclarationError.
+    times by default; a SIDE_EFFECT tool only when nothing was sent. `price`: of a successful call, in credits (5 or
+    "0.25"); with `price_max` the tool says by `context.charge` what it was. Raises DeclarationError.
     """
 
     def declare(function: F) -> F:
         full = name or f"{category or function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
         where = f"tool {full!r} ({function.__module__}.{function.__qualname__})"
         place = _runs(function, runs, where)
-        try:
-            signature = Signature(function)
-        except (DeclarationError, pydantic.errors.PydanticUserError, NameError, TypeError, ValueError) as error:
-            raise DeclarationError(f"{where}: {_first_sentence(error)}") from error
+        signature = _signature(function, where)
         declared = Tool(
             name=full,
             version=version,
@@ -99,12 +104,20 @@ def tool(
             record=_record(record, where),
             look_up=look_up,
             retry=retry or RetryPolicy(),
+            **_price(price, price_max, where),
         )
         check(declared, where)
         setattr(function, MARK, declared)
         return function
 
     return declare
+
+
+def _signature(function: Callable[..., Any], where: str) -> Signature:
+    try:
+        return Signature(function)
+    except (DeclarationError, pydantic.errors.PydanticUserError, NameError, TypeError, ValueError) as error:
+        raise DeclarationError(f"{where}: {_first_sentence(error)}") from error
 
 
 def check(declared: Tool, where: str) -> None:
@@ -126,6 +139,32 @@ def check(declared: Tool, where: str) -> None:
     _check_retry(declared.retry, where)
     if declared.look_up is not None:
         _check_look_up(declared, declared.look_up, where)
+    if declared.reports_price and not _has_context(declared):
+        raise DeclarationError(f"{where}: price_max is for tools that report with context.charge; it takes no context")
+
+
+def _has_context(declared: Tool) -> bool:
+    return not isinstance(declared.target, FunctionTarget) or declared.target.signature.context is not None
+
+
+class _Price(TypedDict):
+    price_micros: int
+    reports_price: bool
+
+
+def _price(price: Credits | None, price_max: Credits | None, where: str) -> _Price:
+    if price is not None and price_max is not None:
+        raise DeclarationError(f"{where}: price is what every call costs, price_max the most: give one of them")
+    asked, name = (price, "price") if price_max is None else (price_max, "price_max")
+    if asked is None:
+        return _Price(price_micros=0, reports_price=False)
+    try:
+        found = micros(asked)
+    except ValueError as error:
+        raise DeclarationError(f"{where}: {name} {error}") from None
+    if price_max is not None and not found:
+        raise DeclarationError(f"{where}: price_max must be more than 0")
+    return _Price(price_micros=found, reports_price=price_max is not None)
 
 
 def _check_retry(retry: RetryPolicy, where: str) -> None:

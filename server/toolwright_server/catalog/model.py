@@ -55,6 +55,27 @@ LookUp = Callable[[dict[str, Any] | None, UnknownExecution], LookedUp | Awaitabl
 """Says what became of a call: from its arguments as they were kept (None: not kept) and its execution."""
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Terms:
+    """What a tenant's settings change about a tool (see terms.py). Arguments are JSON text by name."""
+
+    enabled: bool
+    price_micros: int | None
+    # Kind of rule (settings_model.LIMIT_KINDS) → its number in this tenant.
+    limits: Mapping[str, int]
+    fixed: Mapping[str, bytes]
+    defaults: Mapping[str, bytes]
+    # What callers are shown in place of the tool's input schema.
+    listed_schema: Schema
+    # Why the settings do not fit this version of the tool; empty: they do.
+    misfit: str
+
+    @property
+    def completes(self) -> bool:
+        """Whether the tool may be given other arguments than were sent."""
+        return bool(self.fixed or self.defaults)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tool:
     """One version of one tool. `target` belongs to the backend named by `runs` and is opaque to everybody else."""
@@ -77,12 +98,24 @@ class Tool:
     record: Record = Record.AWAITED
     look_up: LookUp | None = None
     retry: RetryPolicy = RetryPolicy()
+    # None: the tool is as it was declared.
+    terms: Terms | None = None
+    # What a call costs; the most that it may cost where the tool itself reports what it did.
+    price_micros: int = 0
+    reports_price: bool = False
 
     @property
     def has_secrets(self) -> bool:
         """Whether a schema marks a part of the arguments or of the result as secret."""
         output = self.output_schema
         return self.input_schema.redaction is not None or (output is not None and output.redaction is not None)
+
+    @property
+    def asked_price_micros(self) -> int:
+        """What a call costs in the tenant whose tool it is; the most that it may cost where the tool reports that."""
+        if self.terms is None or self.terms.price_micros is None:
+            return self.price_micros
+        return self.terms.price_micros
 
     def kept_arguments(self, canonical: bytes) -> bytes | None:
         """What the record keeps of a call's canonical arguments: without secrets; None for a tool that keeps none."""

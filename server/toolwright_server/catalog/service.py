@@ -1,4 +1,4 @@
-"""The ToolCatalogService: reads a request, asks the catalogue, writes the answer."""
+"""The ToolCatalogService: reads a request, asks the catalogue or the settings' registry, writes the answer."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,6 +8,10 @@ from toolwright.v1 import tool_catalog_pb2 as pb
 from toolwright_server.catalog import wire
 from toolwright_server.catalog.model import Effect, Tool
 from toolwright_server.catalog.registry import Catalog
+from toolwright_server.catalog.schema import VIOLATIONS_LIMIT
+from toolwright_server.catalog.settings_model import ToolSettings
+from toolwright_server.catalog.settings_registry import ToolSettingsRegistry
+from toolwright_server.catalog.terms import completed
 from toolwright_server.conditions import LABELS, matches
 from toolwright_server.errors import invalid
 from toolwright_server.rpc import filters, lists
@@ -33,10 +37,12 @@ class ToolCatalogService:
         catalog: Catalog,
         timeout_of: Callable[[Tool], float],
         read_arguments: Callable[[Any], dict[str, Any]],
+        settings: ToolSettingsRegistry,
     ) -> None:
         self._catalog = catalog
         self._timeout_of = timeout_of
         self._read_arguments = read_arguments
+        self._settings = settings
 
     async def ListTools(self, request: pb.ListToolsRequest, call: RpcCall) -> pb.ListToolsResponse:
         size = lists.page_size(request.page_size, PAGE_DEFAULT)
@@ -44,7 +50,7 @@ class ToolCatalogService:
         asked = (call.method, request.filter)
         start = lists.page_start(request.page_token, *asked)
         visible = call.caller.may_call
-        behind = (tool for tool in self._catalog.newest() if tool.name > start and visible(tool.name))
+        behind = (tool for tool in self._catalog.newest(call.caller.tenant) if tool.name > start and visible(tool.name))
         found = [tool for tool in behind if matches(condition, partial(_value, tool))]
         more = lists.page_token(found[size - 1].name, *asked) if len(found) > size else ""
         return pb.ListToolsResponse(tools=[self._message(tool) for tool in found[:size]], next_page_token=more)
@@ -56,15 +62,30 @@ class ToolCatalogService:
         self, request: pb.ValidateArgumentsRequest, call: RpcCall
     ) -> pb.ValidateArgumentsResponse:
         tool = self._resolved(request, call)
-        return wire.validation(tool.input_schema.violations(self._read_arguments(request)))
+        arguments = self._read_arguments(request)
+        wrong = [] if tool.terms is None else completed(tool.terms, arguments)
+        return wire.validation([*wrong, *tool.input_schema.violations(arguments)][:VIOLATIONS_LIMIT])
+
+    async def GetToolSettings(self, request: pb.GetToolSettingsRequest, call: RpcCall) -> pb.GetToolSettingsResponse:
+        found = await self._settings.get(request.tenant_id, request.tool, call.caller)
+        return pb.GetToolSettingsResponse(settings=self._settings_message(found))
+
+    async def UpdateToolSettings(
+        self, request: pb.UpdateToolSettingsRequest, call: RpcCall
+    ) -> pb.UpdateToolSettingsResponse:
+        kept = await self._settings.update(wire.settings_change(request), call.caller)
+        return pb.UpdateToolSettingsResponse(settings=self._settings_message(kept))
 
     def _resolved(self, request: pb.GetToolRequest | pb.ValidateArgumentsRequest, call: RpcCall) -> Tool:
         if not request.tool:
             raise invalid("tool", "is required")
-        return self._catalog.resolve(request.tool, request.tool_version, call.caller.may_call)
+        return self._catalog.resolve(request.tool, request.tool_version, call.caller.may_call, call.caller.tenant)
 
     def _message(self, tool: Tool) -> pb.Tool:
         return wire.tool(tool, self._timeout_of(tool))
+
+    def _settings_message(self, settings: ToolSettings) -> pb.ToolSettings:
+        return wire.settings(settings, [tool.input_schema for tool in self._catalog.versions(settings.tool)])
 
 
 def _value(tool: Tool, field: str) -> str | None:

@@ -42,7 +42,12 @@ _BY_CODE: dict[int, Exit] = {
 
 def exit_of_status(code: int, outcome: str) -> Exit:
     """For a call that failed: by its google.rpc.Code, unless nobody knows whether the tool's effect happened."""
-    return Exit.OUTCOME_UNKNOWN if outcome == "unknown" else _BY_CODE.get(code, Exit.INTERNAL)
+    if outcome == "unknown":
+        return Exit.OUTCOME_UNKNOWN
+    if code == code_pb2.ABORTED and outcome == "not_started":
+        # An etag that is not the current one any more: nothing was changed.
+        return Exit.REFUSED
+    return _BY_CODE.get(code, Exit.INTERNAL)
 
 
 def exit_of_execution(execution: common_pb2.Execution) -> Exit:

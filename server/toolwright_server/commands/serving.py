@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from toolwright_server.catalog.discovery import Loaded, load
 from toolwright_server.catalog.model import DeclarationError
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import SettingsError, ToolwrightError
+from toolwright_server.limits.rulefile import read as read_rules
 from toolwright_server.settings import Settings, load_settings
 from toolwright_server.telemetry import TelemetryConfigError
 
@@ -30,18 +31,32 @@ def options(
 
 def serve(config: Path | None, given: Mapping[str, Any]) -> int:
     """Serve until drained; the exit code."""
-    try:
-        settings = load_settings(config, given)
-        _make_folder(settings.data_dir)
-        from toolwright_server.app import serve as run  # noqa: PLC0415 (a wrong file is refused before the long import)
+    return refusing(lambda: _serve(config, given))
 
-        return run(settings)
+
+def refusing(run: Callable[[], int]) -> int:
+    """What `run` returns; for what it refuses, a sentence on standard error and the exit code that says so."""
+    try:
+        return run()
     except _REFUSALS as error:
         return _refuse(error)
     except ToolwrightError as error:
         # The configuration may be right: the database went away while the server began.
         _refuse(error)
         return EX_TEMPFAIL
+
+
+def _serve(config: Path | None, given: Mapping[str, Any]) -> int:
+    settings = load_settings(config, given)
+    _make_folder(settings.data_dir)
+    # Imported when chosen: a wrong file is refused before the long import, and a supervisor must not have gRPC.
+    if settings.workers > 1:
+        from toolwright_server.supervision.supervisor import SupervisorOptions, supervise  # noqa: PLC0415
+
+        return supervise(settings, SupervisorOptions(command=("-m", "toolwright_server.commands.server_process")))
+    from toolwright_server.app import serve as run  # noqa: PLC0415
+
+    return run(settings)
 
 
 def check(config: Path | None, given: Mapping[str, Any]) -> int:
@@ -51,6 +66,8 @@ def check(config: Path | None, given: Mapping[str, Any]) -> int:
         _check_folder(settings.data_dir)
         found = load(settings.toolkits, settings.tools, settings.toolkit, settings.data_dir, settings.is_loopback)
         Catalog(found.tools)
+        if settings.limits_file:
+            read_rules(Path(settings.limits_file))
     except _REFUSALS as error:
         return _refuse(error)
     for line in _summary(settings, found):
@@ -103,6 +120,7 @@ def _summary(settings: Settings, found: Loaded) -> list[str]:
     by_category = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
     return [
         f"listen     {settings.listen}",
+        *((f"processes  {settings.workers}",) if settings.workers > 1 else ()),
         f"http       {settings.http_listen or 'off'}",
         f"data       {settings.data_dir.absolute()}",
         f"toolkits   {', '.join(found.toolkits) or 'none'}",

@@ -43,6 +43,10 @@ def _show(event: common_pb2.ExecutionEvent, progress: Progress, task: TaskID) ->
         progress.console.print(_output(event.output), soft_wrap=True)
     elif kind == "log":
         _note(progress, event.log.level, event.log.text)
+    elif kind == "retry":
+        retry = event.retry
+        pause = retry.delay.ToTimedelta().total_seconds()
+        _note(progress, "warning", f"attempt {retry.attempt} failed, again in {pause:g} s: {retry.error.message}")
     elif kind == "warning":
         _note(progress, "warning", f"{event.warning.reason}: {event.warning.message}")
 

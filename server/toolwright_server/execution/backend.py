@@ -36,6 +36,10 @@ class Reporter(Protocol):
         ...
 
 
+def _nobody_pays(micros: int) -> None:
+    """For a server whose calls cost nothing."""
+
+
 @dataclass(slots=True)
 class Work:
     """One attempt at one call, as a backend sees it."""
@@ -59,6 +63,8 @@ class Work:
     result_limit_bytes: int
     # Set once the work was told to stop.
     cancelled: bool = False
+    # The tool has spent so many micros more; only where it `reports_price`. On the event loop, never waits.
+    charge: Callable[[int], None] = _nobody_pays
 
     @property
     def trace_headers(self) -> Mapping[str, str]:

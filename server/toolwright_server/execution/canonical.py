@@ -60,6 +60,11 @@ def checked(arguments: Any, field: str, limit: int) -> tuple[dict[str, Any], byt
     return found
 
 
+def encoded(arguments: dict[str, Any]) -> bytes:
+    """The canonical form of arguments that were checked before."""
+    return bytes(memoryview(orjson.dumps(arguments, option=orjson.OPT_SORT_KEYS)))
+
+
 def _encoded(arguments: Any, field: str, limit: int) -> tuple[dict[str, Any], bytes]:
     if type(arguments) is not dict:
         raise invalid(field, "must be a JSON object")

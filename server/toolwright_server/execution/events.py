@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from toolwright_server.errors import Failure
-from toolwright_server.execution.model import TRANSITIONS, Execution, State
+from toolwright_server.execution.model import TRANSITIONS, Execution, LimitWarning, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,14 @@ class Retried:
     delay_seconds: float
 
 
-Happening = StateChanged | Progressed | Wrote | Logged | Retried
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """A limit is nearly used up."""
+
+    warning: LimitWarning
+
+
+Happening = StateChanged | Progressed | Wrote | Logged | Retried | Warned
 DROPPABLE = (Progressed, Logged)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from toolwright_server.catalog.model import Effect
-from toolwright_server.execution.model import Execution
+from toolwright_server.execution.model import Execution, State
 from toolwright_server.records.audit.model import Entry, Fact, Kind
 
 _SALT_BYTES: Final = 16
@@ -91,6 +91,9 @@ def _became(execution: Execution) -> dict[str, Fact]:
         facts["reason"] = failure.reason.name
         if "outcome" in failure.metadata:
             facts["outcome"] = failure.metadata["outcome"]
+    if execution.hold_micros:
+        held = execution.state is State.OUTCOME_UNKNOWN
+        facts["held_micros" if held else "cost_micros"] = execution.hold_micros if held else execution.cost_micros
     if execution.result is not None:
         facts["result"] = payload_digest(_salt(execution), "result", execution.result)
     return facts

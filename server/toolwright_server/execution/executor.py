@@ -1,6 +1,6 @@
 """Runs one call, from what was asked to what became of it. Read it from top to bottom: each step calls the next.
 
-    execute → _admitted → _resolved → _intended (→ _once) → _attempted → _settled
+    execute → _entered → _resolved → _admitted → _intended (→ _once) → _attempted → _settled
 
 Knows neither gRPC nor where tools run or records are kept.
 """
@@ -16,10 +16,12 @@ from typing import Any
 from toolwright_server.catalog.model import Effect, Record, Runs, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import Failure, Reason, ToolwrightError, crowded
+from toolwright_server.execution.admission import Admissions, kept
 from toolwright_server.execution.aftermath import Aftermath
 from toolwright_server.execution.attempt import Answer, attempt, scope_of
 from toolwright_server.execution.attendance import naming
 from toolwright_server.execution.backend import Backend, Work
+from toolwright_server.execution.charging import report
 from toolwright_server.execution.deadline import Deadline
 from toolwright_server.execution.distant import Distant
 from toolwright_server.execution.events import EventLogs
@@ -30,9 +32,11 @@ from toolwright_server.execution.joining import Joining
 from toolwright_server.execution.model import Execution, Invocation, State, Stopped
 from toolwright_server.execution.nested import call_nested
 from toolwright_server.execution.once import Repeated, repeated
-from toolwright_server.execution.outcome import Outcome, judge
+from toolwright_server.execution.outcome import NOT_STARTED, Outcome, judge
+from toolwright_server.execution.pricing import priced
 from toolwright_server.execution.retrying import Chances, attempts
 from toolwright_server.execution.store import ExecutionStore, RecordFailed
+from toolwright_server.limits.limiter import Admission, Limiter
 from toolwright_server.telemetry import Metrics, Tracing
 
 _logger = logging.getLogger(__name__)
@@ -48,6 +52,7 @@ class Executor:
         catalog: Catalog,
         backends: Mapping[Runs, Backend],
         store: ExecutionStore,
+        limiter: Limiter,
         joining: Joining | None = None,
         logs: EventLogs,
         tracing: Tracing,
@@ -64,6 +69,7 @@ class Executor:
         self._metrics = metrics
         self._ids = ids or Ids()
         self._chances = chances or Chances()
+        self._admissions = Admissions(limiter, store)
         self._aftermath = Aftermath(store, metrics)
         self._joining = joining
         self._flights: dict[str, Flight] = {}
@@ -82,9 +88,9 @@ class Executor:
         if invocation.detach:
             # Its caller may leave while the intent is being recorded: it goes on.
             return await asyncio.shield(self._unattended(invocation))
-        return await self._admitted(invocation)
+        return await self._entered(invocation)
 
-    async def _admitted(self, invocation: Invocation) -> Flight | Distant:
+    async def _entered(self, invocation: Invocation) -> Flight | Distant:
         """Whether one more may run: a call that nobody waits for and a nested one count like any other."""
         limit = self._options.running_limit
         if len(self._flights) + self._entering >= limit:
@@ -99,14 +105,34 @@ class Executor:
     async def _resolved(self, invocation: Invocation) -> Flight | Distant:
         """Which tool, whether the arguments are right, and how long it may take."""
         tool, deadline = resolve(self._catalog, self._options, invocation)
-        return await self._intended(invocation, tool, deadline)
+        return await self._admitted(invocation, tool, deadline)
 
-    async def _intended(self, invocation: Invocation, tool: Tool, deadline: Deadline) -> Flight | Distant:
-        """One commit before anything happens, which claims the request id; not waited for where no harm can be done."""
+    async def _admitted(self, invocation: Invocation, tool: Tool, deadline: Deadline) -> Flight | Distant:
+        """Its limits let the caller in, at once or when there is a place. What is refused later costs nothing."""
         execution = new_row(self._ids(), self._options, invocation, tool, deadline)
-        if tool.effect is Effect.SIDE_EFFECT or invocation.request_id:
+        if tool.asked_price_micros:
+            priced(execution, invocation, tool, self._admissions.costs(invocation))
+        admission = self._admissions.at_once(invocation, tool, execution)
+        if admission is None:
+            admission = await self._admissions.admitted(invocation, tool, execution, deadline)
+            if isinstance(admission, Execution):
+                return await self._once(invocation, tool, deadline, execution, admission)
+        try:
+            return await self._intended(invocation, tool, deadline, execution, admission)
+        except BaseException:
+            admission.give_back()
+            raise
+
+    async def _intended(
+        self, invocation: Invocation, tool: Tool, deadline: Deadline, execution: Execution, admission: Admission
+    ) -> Flight | Distant:
+        """One commit before anything happens, which claims the request id; not waited for where no harm can be done."""
+        if admission.warnings:
+            execution.warnings = kept(admission.warnings, execution.create_time)
+        if tool.effect is Effect.SIDE_EFFECT or invocation.request_id or execution.hold_micros:
             holder = await in_time(self._store.add(execution), deadline, tool, self._options.storage_timeout)
             if holder is not None:
+                admission.give_back()
                 return await self._once(invocation, tool, deadline, execution, holder)
         else:
             await self._store.add(execution, awaited=False)
@@ -116,10 +142,13 @@ class Executor:
             tool=tool,
             execution=execution,
             deadline=deadline,
+            admission=admission,
             logs=self._logs,
             output_limit=self._options.output_limit,
             trace=self._tracing.tool_call(invocation.trace, tool.name, execution.execution_id),
         )
+        if execution.warnings:
+            flight.warn()
         self._flights[execution.execution_id] = flight
         self._walk(flight, self._attempted(flight))
         return flight
@@ -135,7 +164,7 @@ class Executor:
         if flight.given_up:
             # Its caller lost the connection and is back: it ends, and gives the request id back.
             await in_time(flight.ended(None), deadline, tool, math.inf)
-            return await self._intended(invocation, tool, deadline)
+            return await self._admitted(invocation, tool, deadline)
         flight.join(invocation)
         return flight
 
@@ -171,12 +200,14 @@ class Executor:
         except RecordFailed as error:
             # An answer that no record holds is none.
             flight.lose(error.failure)
+        if outcome.failure is not None and outcome.failure.metadata.get("outcome") == NOT_STARTED:
+            flight.admission.give_back()
         self._observe(flight)
         del self._flights[execution.execution_id]
         flight.land()
 
     def _unattended(self, invocation: Invocation) -> "asyncio.Task[Flight | Distant]":
-        task = (self._loop or self._found_loop()).create_task(self._admitted(invocation))
+        task = (self._loop or self._found_loop()).create_task(self._entered(invocation))
         self._beginning.add(task)
         task.add_done_callback(self._begun)
         return task
@@ -274,6 +305,7 @@ class Executor:
             context=flight.context,
             headers=partial(self._tracing.headers, flight.trace),
             nested=flight.invocation.depth > 0,
+            charge=partial(report, execution),
             result_limit_bytes=self._options.result_limit,
         )
 

@@ -22,11 +22,13 @@ from toolwright_server.execution.events import (
     Progressed,
     Retold,
     Retried,
+    Warned,
     Wrote,
     state_changes,
 )
 from toolwright_server.execution.model import Execution, Invocation, State
 from toolwright_server.execution.propagation import CallContext
+from toolwright_server.limits.limiter import Admission
 from toolwright_server.telemetry import CallTrace
 
 MESSAGE_LIMIT = 1_024
@@ -56,6 +58,7 @@ class Flight:
         "_events",
         "_logs",
         "_waiters",
+        "admission",
         "answer",
         "answered",
         "context",
@@ -82,6 +85,7 @@ class Flight:
         tool: Tool,
         execution: Execution,
         deadline: Deadline,
+        admission: Admission,
         logs: EventLogs,
         output_limit: int,
         trace: CallTrace,
@@ -91,6 +95,7 @@ class Flight:
         self.tool = tool
         self.execution = execution
         self.deadline = deadline
+        self.admission = admission
         self.output_limit = output_limit
         self.output_size = 0
         self.trace = trace
@@ -207,12 +212,14 @@ class Flight:
         execution = self.execution
         execution.failure = failure
         self.answer = execution.result = None
+        execution.cost_micros = 0
         # No move of the table: what it was before was never kept.
         execution.state = State.OUTCOME_UNKNOWN if self.tool.effect is Effect.SIDE_EFFECT else State.FAILED
 
     def land(self) -> None:
         """The record is kept: tell whoever waits, and let no child outlive its parent."""
         self.finished = True
+        self.admission.release()
         for waiter in self._waiters:
             _resolve(waiter)
         if self._events is not None:
@@ -239,6 +246,12 @@ class Flight:
         if self.execution.state is not State.RETRYING:
             self.move(State.RETRYING, at)
         self._append(at, retried)
+
+    def warn(self) -> None:
+        """Say to streams what limits the call came near to; nearly none does."""
+        at = time.time()
+        for warning in self.execution.warnings:
+            self._append(at, Warned(warning))
 
     def progress(self, done: float, total: float | None, message: str) -> None:
         self._report(Progressed(done, total, message[:MESSAGE_LIMIT]))

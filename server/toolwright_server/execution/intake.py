@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from toolwright_server.catalog.model import Tool
 from toolwright_server.catalog.registry import Catalog
+from toolwright_server.catalog.terms import agree
 from toolwright_server.errors import Reason, ToolwrightError, Violation
 from toolwright_server.execution import canonical
 from toolwright_server.execution.deadline import Deadline, DeadlineSource
@@ -38,7 +39,8 @@ class ExecutorOptions:
 def resolve(catalog: Catalog, options: ExecutorOptions, invocation: Invocation) -> tuple[Tool, Deadline]:
     """The tool and the deadline.
 
-    Raises FORBIDDEN, TOOL_NOT_FOUND, INVALID_ARGUMENTS, INVALID_STATE or CLIENT_DEADLINE.
+    The invocation's arguments become those that the tool is given; its canonical form stays what was sent.
+    Raises FORBIDDEN, TOOL_NOT_FOUND, TOOL_DISABLED, INVALID_ARGUMENTS, INVALID_STATE or CLIENT_DEADLINE.
     """
     if invocation.depth > options.nesting_limit:
         raise ToolwrightError(
@@ -50,7 +52,9 @@ def resolve(catalog: Catalog, options: ExecutorOptions, invocation: Invocation) 
     if not visible(invocation.tool):
         # Before the catalogue is asked: the answer does not say whether there is such a tool.
         raise out_of_scope(invocation.tool)
-    tool = catalog.resolve(invocation.tool, invocation.tool_version, visible)
+    tool = catalog.resolve(invocation.tool, invocation.tool_version, visible, invocation.caller.tenant)
+    if tool.terms is not None:
+        agree(tool, invocation.arguments)
     if not tool.input_schema.accepts(invocation.arguments):
         raise invalid_arguments(tool, tool.input_schema.violations(invocation.arguments))
     return tool, deadline(options, invocation, tool)
@@ -135,11 +139,13 @@ def new_row(
 ) -> Execution:
     """The execution's row, as it is recorded before the tool can be started."""
     now = time.time()
+    given = _given(invocation, tool)
     return Execution(
         execution_id=execution_id,
         caller=invocation.caller,
         tool=tool.name,
         tool_version=tool.version,
+        # Of what was sent: who repeats a request gets its answer, also when the tenant's settings have changed.
         digest=canonical.digest(tool.name, tool.version, invocation.caller.user, invocation.canonical),
         server_id=options.server_id,
         epoch=options.epoch,
@@ -154,8 +160,15 @@ def new_row(
         session_id=invocation.session_id,
         agent_id=invocation.agent_id,
         labels=invocation.labels,
-        arguments_bytes=len(invocation.canonical),
+        arguments_bytes=len(given),
         effect=tool.effect,
         category=tool.category,
-        arguments=tool.kept_arguments(invocation.canonical),
+        arguments=tool.kept_arguments(given),
     )
+
+
+def _given(invocation: Invocation, tool: Tool) -> bytes:
+    """What the tool is given, in canonical form."""
+    if tool.terms is None or not tool.terms.completes:
+        return invocation.canonical
+    return canonical.encoded(invocation.arguments)

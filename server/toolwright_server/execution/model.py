@@ -56,6 +56,18 @@ class Stopped(IntEnum):
     UNKNOWN = 3
 
 
+@dataclass(frozen=True, slots=True)
+class LimitWarning:
+    """A limit that is nearly used up; the fields are those of the contract. `reset_time` None: it never begins anew."""
+
+    kind: str
+    subject: str
+    threshold_percent: int
+    used: int
+    limit: int
+    reset_time: float | None = None
+
+
 @dataclass(slots=True, eq=False)
 class Invocation:
     """One call as it was asked for, before anything was looked up. Times in seconds, instants monotonic.
@@ -87,6 +99,8 @@ class Invocation:
     task_id: str = ""
     parent_execution_id: str = ""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    # Most that it may cost; None: the server's limit for one call.
+    max_cost_micros: int | None = None
     # The deadline of the call in which this one is a step, and how many calls stand above it.
     inherited: Deadline | None = None
     depth: int = 0
@@ -135,6 +149,19 @@ class Execution:
     # Random; the audit trail's digests of arguments and result are made with it, so that once it is erased with them
     # nobody can guess what they were. None when nothing of them is kept.
     salt: bytes | None = None
+    # What is held for it: its price, or the highest one. 0: it costs nothing, and nobody looks at the rest of these.
+    hold_micros: int = 0
+    # Most that all calls of its task may cost, held or charged; None: anything. Kept nowhere.
+    task_limit_micros: int | None = None
+    # Its tool says what it has cost, and what it has said so far; else the price is fixed.
+    metered: bool = False
+    reported_micros: int = 0
+    # What it was charged; set when it is settled.
+    cost_micros: int = 0
+    # What the tenant has left then; None: not known, or not paid for. Kept nowhere.
+    balance_micros: int | None = None
+    # Limits that it came near to.
+    warnings: tuple[LimitWarning, ...] = ()
 
     def move(self, to: State) -> None:
         """Enter another state. Raises ValueError for a move that the table does not allow."""
@@ -146,3 +173,8 @@ class Execution:
     def ended(self) -> bool:
         """Whether the state is terminal."""
         return self.state in TERMINAL
+
+    @property
+    def held_micros(self) -> int:
+        """What is held for it at the moment: also while nobody knows how it ended."""
+        return self.hold_micros if not self.ended or self.state is State.OUTCOME_UNKNOWN else 0

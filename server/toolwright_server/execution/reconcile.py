@@ -18,6 +18,7 @@ from toolwright_server.catalog.look_up import Found, LookedUp, NotDone, StillUnk
 from toolwright_server.catalog.model import LookUp, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import Failure, Reason, ToolwrightError, invalid
+from toolwright_server.execution.charging import reconciled
 from toolwright_server.execution.model import Execution, State
 from toolwright_server.execution.verdict import Verdict, VerdictStore
 from toolwright_server.identity import Caller
@@ -120,6 +121,7 @@ class Reconciler:
 
         def change(row: Execution) -> None:
             row.move(State.SUCCEEDED)
+            reconciled(row)
             row.result, row.failure = kept, None
 
         return await self._decided(execution_id, change, actor, facts, frees=False)

@@ -10,17 +10,21 @@ from toolwright_server.execution.distant import Distant
 from toolwright_server.execution.events import Event, EventLogs
 from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Flight, Stop
-from toolwright_server.execution.follow import follow
 from toolwright_server.execution.model import Execution, Invocation, State
 from toolwright_server.execution.query import FIELDS, TIMES, ExecutionQuery
 from toolwright_server.execution.reconcile import Declared, Reconciler
 from toolwright_server.execution.stop_orders import StopOrders
 from toolwright_server.execution.store import ExecutionStore
+from toolwright_server.execution.streaming import wire as messages
+from toolwright_server.execution.streaming.follow import follow
 from toolwright_server.identity import Role
+from toolwright_server.limits.headline import headline
 from toolwright_server.rpc import filters, lists
 from toolwright_server.rpc.call import RpcCall
 
 EXECUTION_ID_TRAILER = "toolwright-execution-id"
+# As the IETF's draft "RateLimit header fields for HTTP" writes it: "rule";r=remaining;t=seconds.
+RATE_LIMIT_TRAILER = "ratelimit"
 PAGE_DEFAULT = 50
 FILTER_FIELDS = {
     **dict.fromkeys(FIELDS, filters.TEXT),
@@ -118,7 +122,7 @@ class ToolExecutionService:
         await _write_events(execution, batches, pb.WaitExecutionResponse, write)
         # Who was there when it ended gets what the tool answered, and not only what is kept of it.
         ended = flight.execution
-        await write(pb.WaitExecutionResponse(event=wire.finished(ended, flight.answer, ended.as_json)))
+        await write(pb.WaitExecutionResponse(event=messages.finished(ended, flight.answer, ended.as_json)))
 
     async def CancelExecution(self, request: pb.CancelExecutionRequest, call: RpcCall) -> pb.CancelExecutionResponse:
         execution = await self._owned(request.execution_id, call)
@@ -146,6 +150,10 @@ class ToolExecutionService:
         flight = await self._executor.execute(invocation)
         call.execution_id = flight.execution.execution_id
         call.trailers.append((EXECUTION_ID_TRAILER, call.execution_id))
+        if isinstance(flight, Flight) and flight.is_of(invocation):
+            left = headline(flight.admission)
+            if left:
+                call.trailers.append((RATE_LIMIT_TRAILER, left))
         return flight
 
     async def _stream(
@@ -160,7 +168,7 @@ class ToolExecutionService:
         await _write_events(flight.execution, batches, pb.ExecuteStreamResponse, write)
         if not flight.finished:
             await attendance.part(flight, invocation)
-        message = wire.finished(flight.execution, flight.answer, invocation.as_json)
+        message = messages.finished(flight.execution, flight.answer, invocation.as_json)
         await write(pb.ExecuteStreamResponse(event=message))
 
     async def _owned(self, execution_id: str, call: RpcCall) -> Execution:
@@ -178,13 +186,13 @@ async def _write_events(
     response: type[Response],
     write: Callable[[Response], Awaitable[None]],
 ) -> None:
-    await write(response(event=wire.snapshot(execution)))
+    await write(response(event=messages.snapshot(execution)))
     async for batch in batches:
         if not batch:
-            await write(response(event=wire.heartbeat(execution)))
+            await write(response(event=messages.heartbeat(execution)))
         for event in batch:
             message = response()
-            wire.fill_event(message.event, execution.execution_id, event)
+            messages.fill_event(message.event, execution.execution_id, event)
             await write(message)
 
 

@@ -32,11 +32,18 @@ class ExecutionStore(Protocol):
 
         A request id is claimed in the same commit, which is awaited in any case: the execution that has it already is
         returned, and nothing was kept then. Raises STORE_UNAVAILABLE. Cancelled, it takes back what may have been kept.
+
+        `hold_micros` are set aside in the same commit, which is awaited in any case, and counted for its task, of which
+        all calls together may cost `task_limit_micros`: BUDGET_EXCEEDED or INSUFFICIENT_CREDITS is raised when there is
+        too little, and nothing was kept then. A task near to its limit shows in `warnings`.
         """
         ...
 
     async def settle(self, execution: Execution, *, awaited: bool = True) -> None:
         """Keep the outcome of an execution that has ended; give its request id back if nothing was started.
+
+        In the same commit what is held for it is charged or given back, see charging.py: `cost_micros` says how much,
+        and `balance_micros` what is left, once it is kept. What has an unknown outcome stays held.
 
         Raises RecordFailed. Cancelling it cancels nothing.
         """
@@ -57,6 +64,11 @@ class ExecutionStore(Protocol):
     async def list(self, caller: Caller, query: ExecutionQuery) -> Sequence[Execution]:
         """At most `query.limit` executions, newest first."""
         ...
+
+
+def claims(execution: Execution, now: float) -> bool:
+    """Whether it still has its request id: for a day, unless it gave it back."""
+    return now < execution.create_time + CLAIM_SECONDS and not (execution.ended and gives_back(execution))
 
 
 def gives_back(execution: Execution) -> bool:

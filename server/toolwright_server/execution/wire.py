@@ -1,7 +1,5 @@
 """Between the protos and the executor: the only place where execution messages are built or read."""
 
-import time
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -14,8 +12,7 @@ from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Failure, invalid
 from toolwright_server.execution import canonical, texts
 from toolwright_server.execution.deadline import client_budget
-from toolwright_server.execution.events import Event, Happening, Logged, Progressed, Retried, StateChanged, Wrote
-from toolwright_server.execution.model import Execution, Invocation
+from toolwright_server.execution.model import Execution, Invocation, LimitWarning
 from toolwright_server.execution.wellknown import (
     fill_duration,
     fill_timestamp,
@@ -28,9 +25,9 @@ from toolwright_server.rpc.call import RpcCall
 # Bytes of arguments as a Struct, encoded, and of a result as a Value, as JSON. Both are walked in Python, on the event
 # loop: a Struct of 4 MiB takes a quarter of a second, a Value one and a half.
 STRUCT_LIMIT = 256 * 1024
-LABEL_KEY_LIMIT = 63
-LABEL_VALUE_LIMIT = 256
 ATTEMPTS_LIMIT = 100
+# The reason of a Warning about a limit.
+LIMIT_NEARLY_REACHED = "LIMIT_NEARLY_REACHED"
 _EFFECTS = {effect: pb.Effect.Value(f"EFFECT_{effect.name}") for effect in Effect}
 
 
@@ -63,6 +60,7 @@ def invocation(call: pb.ToolCall, rpc: RpcCall, arguments_limit: int) -> Invocat
         task_id=task,
         parent_execution_id=parent,
         labels=labels,
+        max_cost_micros=_max_cost(call),
     )
 
 
@@ -96,6 +94,14 @@ def _max_attempts(call: pb.ToolCall) -> int | None:
     return call.max_attempts
 
 
+def _max_cost(call: pb.ToolCall) -> int | None:
+    if not call.HasField("max_cost_micros"):
+        return None
+    if call.max_cost_micros < 0:
+        raise invalid("call.max_cost_micros", "must not be negative")
+    return call.max_cost_micros
+
+
 def heartbeat_seconds(request: Any, longest: float = 15.0) -> float:
     """`heartbeat_interval` of a request in seconds; absent: the longest. Raises INVALID_ARGUMENTS outside 1 s..15 s."""
     if not request.HasField("heartbeat_interval"):
@@ -108,7 +114,7 @@ def heartbeat_seconds(request: Any, longest: float = 15.0) -> float:
 
 def execution(row: Execution, *, as_json: bool | None = None, with_result: bool = True) -> pb.Execution:
     """An execution as it is kept; the result in the form of the call unless `as_json` says otherwise."""
-    return _execution(row, row.result if with_result else None, row.as_json if as_json is None else as_json)
+    return answered(row, row.result if with_result else None, row.as_json if as_json is None else as_json)
 
 
 def with_arguments(row: Execution, *, as_json: bool | None = None) -> pb.Execution:
@@ -119,7 +125,8 @@ def with_arguments(row: Execution, *, as_json: bool | None = None) -> pb.Executi
     return message
 
 
-def _execution(row: Execution, result: bytes | None, as_json: bool) -> pb.Execution:
+def answered(row: Execution, result: bytes | None, as_json: bool) -> pb.Execution:
+    """An execution with a result of its own, which need not be the one that is kept."""
     message = pb.Execution(
         execution_id=row.execution_id,
         state=row.state,  # pyright: ignore[reportArgumentType] (as below)
@@ -150,8 +157,10 @@ def _execution(row: Execution, result: bytes | None, as_json: bool) -> pb.Execut
     if row.end_time is not None:
         fill_timestamp(message.end_time, row.end_time)
     _usage(message.usage, row)
+    for warning in row.warnings:
+        fill_warning(message.warnings.add(), warning)
     if row.failure is not None:
-        _error(message.error, row.failure)
+        fill_error(message.error, row.failure)
     if result is not None:
         _result(message.result, result, as_json)
     return message
@@ -164,8 +173,8 @@ def answer(row: Execution, result: bytes | None, as_json: bool) -> bytes:
     before: fields may come in any order, and encodings one after the other are one message. It saves half of the cost.
     """
     caller = row.caller
-    if result is None or row.start_time is None or not as_json or row.labels:
-        return pb_execution.ExecuteResponse(execution=_execution(row, result, as_json)).SerializeToString()
+    if result is None or row.start_time is None or not as_json or row.labels or row.hold_micros or row.warnings:
+        return pb_execution.ExecuteResponse(execution=answered(row, result, as_json)).SerializeToString()
     inner = b"".join(
         (
             _constant(
@@ -276,10 +285,32 @@ _FROM_TOOL = pb.ToolResult(source=pb.RESULT_SOURCE_TOOL).SerializeToString()
 
 def _usage(message: pb.Usage, row: Execution) -> None:
     message.attempts = row.attempts
+    if row.hold_micros:
+        _cost(message, row)
     if row.tool_seconds is not None:
         fill_duration(message.tool_duration, row.tool_seconds)
     if row.queue_seconds is not None:
         fill_duration(message.queue_duration, row.queue_seconds)
+
+
+def _cost(message: pb.Usage, row: Execution) -> None:
+    message.cost_micros = row.cost_micros
+    if row.balance_micros is not None:
+        message.balance_micros = row.balance_micros
+    message.held_micros = row.held_micros
+
+
+def fill_warning(message: pb.Warning, warning: LimitWarning) -> None:
+    """A limit that is nearly used up, written into an empty Warning."""
+    message.reason = LIMIT_NEARLY_REACHED
+    message.message = (
+        f"{warning.subject}: {warning.used} of {warning.limit} are used, {warning.threshold_percent} % or more"
+    )
+    limit = message.limit
+    limit.kind, limit.subject, limit.threshold_percent = warning.kind, warning.subject, warning.threshold_percent
+    limit.used, limit.limit = warning.used, warning.limit
+    if warning.reset_time is not None:
+        fill_timestamp(limit.reset_time, warning.reset_time)
 
 
 def _result(message: pb.ToolResult, result: bytes, as_json: bool) -> None:
@@ -291,7 +322,8 @@ def _result(message: pb.ToolResult, result: bytes, as_json: bool) -> None:
         fill_value(message.value, orjson.loads(result))
 
 
-def _error(message: pb.ExecutionError, failure: Failure) -> None:
+def fill_error(message: pb.ExecutionError, failure: Failure) -> None:
+    """A failure, written into an empty ExecutionError."""
     message.code = failure.reason.code
     message.reason = failure.reason.name
     message.message = failure.message
@@ -300,79 +332,3 @@ def _error(message: pb.ExecutionError, failure: Failure) -> None:
     if failure.retry_delay is not None:
         fill_duration(message.retry_delay, failure.retry_delay)
     message.metadata.update(failure.metadata)
-
-
-def snapshot(row: Execution) -> pb.ExecutionEvent:
-    """The execution as it is now."""
-    message = _event(row.execution_id, row.last_sequence, time.time())
-    message.snapshot.CopyFrom(execution(row))
-    return message
-
-
-def finished(row: Execution, result: bytes | None, as_json: bool) -> pb.ExecutionEvent:
-    """The last event of every stream; `result` as its tool answered it, or as it is kept."""
-    message = _event(row.execution_id, row.last_sequence, row.end_time or time.time())
-    message.finished.CopyFrom(_execution(row, result, as_json))
-    return message
-
-
-def heartbeat(row: Execution) -> pb.ExecutionEvent:
-    """Nothing happened."""
-    message = _event(row.execution_id, row.last_sequence, time.time())
-    message.heartbeat.SetInParent()
-    return message
-
-
-def fill_event(message: pb.ExecutionEvent, execution_id: str, what: Event) -> None:
-    """Something that happened, written into the (empty) event of an answer: streams have thousands."""
-    message.execution_id = execution_id
-    message.sequence = what.sequence
-    fill_timestamp(message.event_time, what.time)
-    _HAPPENINGS[type(what.what)](message, what.what)
-
-
-def _event(execution_id: str, sequence: int, seconds: float) -> pb.ExecutionEvent:
-    message = pb.ExecutionEvent(execution_id=execution_id, sequence=sequence)
-    fill_timestamp(message.event_time, seconds)
-    return message
-
-
-def _progress(message: pb.ExecutionEvent, what: Progressed) -> None:
-    message.progress.progress = what.done
-    if what.total is not None:
-        message.progress.total = what.total
-    if what.message:
-        message.progress.message = what.message
-
-
-def _state_change(message: pb.ExecutionEvent, what: StateChanged) -> None:
-    message.state_change.from_state = what.before  # pyright: ignore[reportAttributeAccessIssue]
-    message.state_change.to_state = what.after  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _output(message: pb.ExecutionEvent, what: Wrote) -> None:
-    message.output.channel = what.channel
-    if isinstance(what.chunk, str):
-        message.output.text = what.chunk
-    else:
-        message.output.data = what.chunk
-
-
-def _log(message: pb.ExecutionEvent, what: Logged) -> None:
-    message.log.level = what.level
-    message.log.text = what.text
-
-
-def _retry(message: pb.ExecutionEvent, what: Retried) -> None:
-    message.retry.attempt = what.attempt
-    _error(message.retry.error, what.failure)
-    fill_duration(message.retry.delay, what.delay_seconds)
-
-
-_HAPPENINGS: dict[type[Happening], Callable[[pb.ExecutionEvent, Any], None]] = {
-    Progressed: _progress,
-    StateChanged: _state_change,
-    Wrote: _output,
-    Logged: _log,
-    Retried: _retry,
-}

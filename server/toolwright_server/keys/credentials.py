@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from toolwright_server.errors import SettingsError
+from toolwright_server.freshness import Listen, deaf
 from toolwright_server.identity import jwks, secret_files
 from toolwright_server.identity.authenticator import Authenticator, CredentialAuthenticator, Everybody
 from toolwright_server.identity.jwks import SignerKeys
@@ -15,7 +16,7 @@ from toolwright_server.identity.refusals import Refusals
 from toolwright_server.identity.tokens import TokenRules, Tokens
 from toolwright_server.keys.freshness import Revocations, make_first_key
 from toolwright_server.keys.registry import KeyRegistry
-from toolwright_server.keys.store import KeyStore
+from toolwright_server.keys.store import TOPIC, KeyStore
 from toolwright_server.settings import Settings
 
 # A file of keys is on this machine: reading it costs nothing.
@@ -25,15 +26,18 @@ _FILE_SECONDS: Final = 2.0
 class Credentials:
     """`authenticator` tells who calls; `registry` is there while API keys are accepted.
 
-    `count` is called with the reason for each call whose credentials prove nothing.
+    `count` is called with the reason for each call whose credentials prove nothing; `listen` tells of revocations.
     """
 
-    def __init__(self, settings: Settings, store: KeyStore, count: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, store: KeyStore, count: Callable[[str], None], listen: Listen = deaf
+    ) -> None:
         self.authenticator: Authenticator = Everybody()
         self.registry: KeyRegistry | None = None
         self._settings = settings
         self._store = store
         self._count = count
+        self._listen = listen
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -51,7 +55,9 @@ class Credentials:
         self.authenticator = proving
         if texts is not None:
             self.registry = KeyRegistry(self._store, texts, proving.forget_key)
-            self._run(Revocations(self._store, proving.forget_key, proving.forget_keys).watch())
+            freshness = Revocations(self._store, proving.forget_key, proving.forget_keys).freshness
+            self._listen(TOPIC, freshness.wake)
+            self._run(freshness.watch())
         if signers is not None:
             signers.on_change = proving.forget_tokens
             # An issuer that is down now does not keep the server from starting.

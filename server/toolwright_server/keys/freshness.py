@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from toolwright_server.errors import ToolwrightError
+from toolwright_server.freshness import Freshness
 from toolwright_server.identity import ANY_USER, Caller, Role, secret_files
 from toolwright_server.identity.keys import ApiKey, KeyTexts
 from toolwright_server.identity.names import ALL_TOOLS
@@ -15,18 +15,17 @@ from toolwright_server.keys.store import KeyStore
 
 _logger = logging.getLogger(__name__)
 
-INTERVAL_SECONDS: Final = 2.0
 # Clocks of servers differ, and commits take time: what was revoked this long ago is looked at again.
 _OVERLAP_SECONDS: Final = 300.0
-# Without an answer for so long no key is believed from memory any more.
-_BLIND_SECONDS: Final = 60.0
 
 FIRST_KEY: Final = "admin.key"
 _MAKER: Final = Caller("default", "toolwright", "toolwright", Role.ADMIN, frozenset({ANY_USER}))
 
 
 class Revocations:
-    """Asks the store now and then what was revoked, and has it forgotten. `clock`: seconds since the epoch."""
+    """Asks the store now and then, and when it is told, what was revoked, and has it forgotten. A store that does not
+    answer is no error: after a minute every key is proven anew. `clock`: seconds since the epoch.
+    """
 
     def __init__(
         self,
@@ -37,34 +36,15 @@ class Revocations:
     ) -> None:
         self._store = store
         self._forget = forget
-        self._forget_all = forget_all
         self._clock = clock
         self._told: frozenset[str] = frozenset()
-        self._answered = clock()
+        self.freshness = Freshness("revoked API keys", self._look, forget_all, clock)
 
-    async def look(self) -> None:
-        """Look once. A store that does not answer is no error: after a minute every key is proven anew."""
-        now = self._clock()
-        try:
-            revoked = frozenset(await self._store.revoked_since(now - _OVERLAP_SECONDS))
-        except ToolwrightError:
-            if now - self._answered > _BLIND_SECONDS:
-                self._forget_all()
-            return
+    async def _look(self) -> None:
+        revoked = frozenset(await self._store.revoked_since(self._clock() - _OVERLAP_SECONDS))
         for key_id in revoked - self._told:
             self._forget(key_id)
-        self._told, self._answered = revoked, now
-
-    async def watch(self, interval_seconds: float = INTERVAL_SECONDS) -> None:
-        """Look until cancelled."""
-        while True:
-            try:
-                await self.look()
-            except Exception:
-                # A defect here must not leave revoked keys alive for good.
-                _logger.exception("revoked API keys could not be looked up")
-                self._forget_all()
-            await asyncio.sleep(interval_seconds)
+        self._told = revoked
 
 
 async def make_first_key(store: KeyStore, texts: KeyTexts, data_dir: Path, now: float) -> Path | None:

@@ -1,10 +1,13 @@
 """What the keys' registry needs kept: a Protocol of five verbs."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from toolwright_server.identity import Caller
 from toolwright_server.identity.keys import ApiKey
+
+TOPIC: Final = "api_keys"
+"""What servers listen for, to hear of revocations."""
 
 
 class KeyStore(Protocol):

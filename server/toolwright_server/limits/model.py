@@ -41,11 +41,16 @@ class Check:
     fail: Fail = Fail.LOCAL
     # Counted and reported, not enforced.
     shadow: bool = False
+    # What is counted, in words for people: "browser calls".
+    what: str = "calls"
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A counter as it stands. `reset_seconds`: until one more fits, or for a day or month until it begins anew."""
+    """A counter as it stands. `reset_seconds`: until one more fits, or for a day or month until it begins anew.
+
+    0 when one more fits, and for running calls always: nobody knows when one of them ends.
+    """
 
     check: Check
     used: int
@@ -56,10 +61,16 @@ class Reading:
 class Taking:
     """What became of a call's checks: all were taken, or, with a `refused` that is not in shadow, none was.
 
-    `readings` stand in the order of the checks, after the taking. `over` are the rules in shadow that would have
-    refused.
+    `readings` stand in the order of the checks, after the taking. `refused` is, of several that refuse, the one that
+    takes longest until one more fits: a place of a running call only when nothing else refuses. `over` are the rules in
+    shadow that would have refused a call that was let in; it takes nothing from them, so that they count exactly what
+    they would let through.
     """
 
     readings: Sequence[Reading]
     refused: Reading | None = None
     over: Sequence[Reading] = ()
+    # What the readings say is used, where a store knows it without making them.
+    used: Sequence[int] | None = None
+    # Refused although nobody knows the counters: the shared store does not answer, and a rule is closed without it.
+    unavailable: bool = False

@@ -1,7 +1,7 @@
 """What the limiter needs kept: counters, in a Protocol of five verbs. One suite of tests holds for every store."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from toolwright_server.limits.model import Check, Reading, Taking
 
@@ -18,7 +18,10 @@ class LimitStore(Protocol):
         ...
 
     async def give_back(self, checks: Sequence[Check], token: str) -> None:
-        """Undo a whole taking: the call was refused later, or served from a cache, and nothing ran."""
+        """Undo a whole taking: the call was refused later, or served from a cache, and nothing ran.
+
+        Gives back what `token` took and nothing else: nothing twice, nothing that it never got.
+        """
         ...
 
     async def release(self, checks: Sequence[Check], token: str) -> None:
@@ -31,4 +34,21 @@ class LimitStore(Protocol):
 
     async def read(self, checks: Sequence[Check]) -> Sequence[Reading]:
         """The counters as they stand, without taking anything."""
+        ...
+
+
+@runtime_checkable
+class ImmediateStore(LimitStore, Protocol):
+    """A store in process, whose verbs need nobody's answer: the same ones, without a coroutine. They never raise."""
+
+    def take_now(self, checks: Sequence[Check], token: str) -> Taking:
+        """As `take`."""
+        ...
+
+    def give_back_now(self, checks: Sequence[Check], token: str) -> None:
+        """As `give_back`."""
+        ...
+
+    def release_now(self, checks: Sequence[Check], token: str) -> None:
+        """As `release`."""
         ...

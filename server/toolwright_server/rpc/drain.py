@@ -50,10 +50,14 @@ class Drain:
         """Do not wait any longer."""
         self._hurry.set()
 
-    async def run(self, notice_seconds: float, grace_seconds: float) -> Drained:
-        """Drain the server, and stop it. Both times are upper bounds of what they are named for, in seconds."""
+    async def run(self, notice_seconds: float, grace_seconds: float, *, announced: bool = True) -> Drained:
+        """Drain the server, and stop it. Both times are upper bounds of what they are named for, in seconds.
+
+        `announced` False: health goes on saying what it said, because others go on serving at this address.
+        """
         gate = self._server.gate
-        self._server.health.begin_drain()
+        if announced:
+            self._server.health.begin_drain()
         _logger.info("draining: calls are let in for another %g s; running: %d", notice_seconds, gate.working)
         await self._wait(self._hurry.wait(), notice_seconds)
         gate.close()

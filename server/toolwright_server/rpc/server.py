@@ -1,8 +1,6 @@
 """The gRPC server: its limits, its address, its services, health and reflection. Knows no service by name."""
 
 import asyncio
-import errno
-import socket
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +8,13 @@ from pathlib import Path
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from toolwright_server.errors import SettingsError
 from toolwright_server.identity.authenticator import Authenticator, Everybody
 from toolwright_server.rpc import health, reflection
 from toolwright_server.rpc.gate import Gate
 from toolwright_server.rpc.handlers import Pipeline, generic_handler, method_names
 from toolwright_server.rpc.health import Health
 from toolwright_server.rpc.observe import Observer, Unobserved
+from toolwright_server.rpc.ports import check_free, unusable
 from toolwright_server.rpc.tls import Certificates, TlsFiles
 from toolwright_server.settings import Address, Settings
 
@@ -32,7 +30,8 @@ class RpcOptions:
     the 10 s that load balancers and clients use, as pings travel unevenly), and itself asks a connection that has been
     silent for `keepalive_seconds` whether it lives. `connection_age_seconds` None: connections live without a limit.
     `tls` None: nothing is encrypted. Callers of `listen` must show a certificate with `client_certificates_required`,
-    those of `client_listen`, a second address, in any case.
+    those of `client_listen`, a second address, in any case. With `shares_port` the addresses are reserved (ports.py),
+    and other processes of the same server listen on them as well.
     """
 
     listen: str = "127.0.0.1:50051"
@@ -49,9 +48,10 @@ class RpcOptions:
     tls: TlsFiles | None = None
     client_certificates_required: bool = False
     client_listen: str = ""
+    shares_port: bool = False
 
     @classmethod
-    def of(cls, settings: Settings) -> "RpcOptions":
+    def of(cls, settings: Settings, *, shares_port: bool = False) -> "RpcOptions":
         """The options among the settings."""
         return cls(
             listen=settings.listen,
@@ -63,6 +63,7 @@ class RpcOptions:
             tls=_tls(settings),
             client_certificates_required=settings.tls_client_certificates == "require",
             client_listen=settings.tls_client_listen,
+            shares_port=shares_port,
         )
 
 
@@ -116,14 +117,15 @@ class RpcServer:
 
     def _bind(self, listen: str, certificates: Certificates | None, require_client: bool) -> str:
         address = Address.parse(listen)
-        _check_free(address, listen)
+        if not self.options.shares_port:
+            check_free(address, listen)
         try:
             if certificates is None:
                 port = self._server.add_insecure_port(listen)
             else:
                 port = self._server.add_secure_port(listen, certificates.credentials(require_client=require_client))
         except RuntimeError as error:
-            raise _unusable(listen, "gRPC cannot listen on it") from error
+            raise unusable(listen, "gRPC cannot listen on it") from error
         return listen if address.path else f"{listen.rpartition(':')[0]}:{port}"
 
 
@@ -137,7 +139,7 @@ def _tls(settings: Settings) -> TlsFiles | None:
 def _channel_arguments(options: RpcOptions) -> list[tuple[str, int]]:
     arguments = [
         # Otherwise a second server shares the port in silence.
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(options.shares_port)),
         ("grpc.max_receive_message_length", options.message_limit_bytes),
         ("grpc.max_send_message_length", options.message_limit_bytes),
         # One limit: between two, gRPC refuses at random.
@@ -159,51 +161,3 @@ def _channel_arguments(options: RpcOptions) -> list[tuple[str, int]]:
 
 def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1000))
-
-
-def _check_free(address: Address, listen: str) -> None:
-    """Refuses what gRPC would take in silence: a socket in use, a part of a name's addresses. And says why."""
-    if address.path:
-        _check_socket_free(Path(address.path), listen)
-        return
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise _unusable(listen, f"{address.host} is not a name or address of this machine") from error
-    for family, kind, protocol, _, where in found:
-        try:
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                probe.bind(where)
-                probe.listen(1)
-        except OSError as error:
-            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) or len(found) == 1:
-                raise _unusable(listen, _reason(error)) from error
-
-
-def _check_socket_free(path: Path, listen: str) -> None:
-    if not path.parent.is_dir():
-        raise _unusable(listen, f"the folder {path.parent} does not exist")
-    if path.exists() and not path.is_socket():
-        raise _unusable(listen, f"{path} is a file that is no socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            # Nobody answers: it does not exist, or was left behind and gRPC replaces it.
-            return
-    raise _unusable(listen, "another server answers there")
-
-
-def _reason(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "another program listens there"
-    if error.errno == errno.EACCES:
-        return "ports below 1024 need a privilege that this process does not have"
-    return error.strerror or "it cannot be used"
-
-
-def _unusable(listen: str, why: str) -> SettingsError:
-    return SettingsError(f"cannot listen on {listen}: {why}; set listen (TOOLWRIGHT_LISTEN) to another address")

@@ -14,7 +14,7 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # pyright: ignore[reportMissingTypeStubs]
 
-from toolwright_server.errors import Code, Failure
+from toolwright_server.errors import Code, Failure, QuotaViolation
 
 DOMAIN = "toolwright.v1"
 LIMIT_BYTES = 4096
@@ -33,6 +33,7 @@ _TRAILERS_BYTES = 512
 _TEXT_BYTES = 256
 _NAME_BYTES = 64
 _FIELD_BYTES = 128
+_QUOTA_VIOLATIONS = 3
 # Kept free for the first violations before metadata takes the rest.
 _VIOLATIONS_BYTES = 512
 _PER_HEADER = 32
@@ -107,10 +108,13 @@ def _details(failure: Failure, delay: float | None, room: int) -> list[Any]:
 
 
 def _quota(failure: Failure) -> error_details_pb2.QuotaFailure:
-    subject = _cut(failure.metadata.get("subject", "server"), _NAME_BYTES)
-    description = _cut(failure.message, _TEXT_BYTES)
-    violation = error_details_pb2.QuotaFailure.Violation(subject=subject, description=description)
-    return error_details_pb2.QuotaFailure(violations=[violation])
+    """The limits that were reached; at least one, as the code says so."""
+    violations = failure.quota or (QuotaViolation(failure.metadata.get("subject", "server"), failure.message),)
+    found = error_details_pb2.QuotaFailure()
+    for violation in violations[:_QUOTA_VIOLATIONS]:
+        subject, description = _cut(violation.subject, _NAME_BYTES), _cut(violation.description, _TEXT_BYTES)
+        found.violations.add(subject=subject, description=description)
+    return found
 
 
 def _add_metadata(info: error_details_pb2.ErrorInfo, entries: Sequence[tuple[str, str]], room: int) -> int:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from toolwright_server.settings.address import Address
+from toolwright_server.settings.sharing import shareable
 from toolwright_server.settings.trust import trusted
 
 PREFIX = "TOOLWRIGHT_"
@@ -80,6 +81,13 @@ class Settings(BaseSettings):
         default=False,
         description="Allow an address other than loopback, although callers prove nothing or nothing is encrypted.",
     )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Server processes that share the port, one event loop each; more than one need PostgreSQL and "
+        "Redis. Limits of calls, memory and files hold for each process.",
+    )
     reflection: bool = Field(default=True, description="Whether the server describes its services to anybody who asks.")
     auth: _Names = Field(
         ("none",), description="How callers prove who they are: none, api-key, jwt, or api-key,jwt. See identity.md."
@@ -134,6 +142,18 @@ class Settings(BaseSettings):
     )
     spill_limit_bytes: _Bytes = Field(
         16 * _MIB, description="File, taken at start, for outcomes that the database does not take."
+    )
+    redis_url: SecretStr = Field(
+        SecretStr(""),
+        description="Where servers share limits, Redis or Valkey: redis://user:password@host:port/0, or rediss://, "
+        "encrypted. Empty: each counts for itself.",
+        json_schema_extra={"default_text": "empty"},
+    )
+    redis_timeout_milliseconds: _Seconds = Field(
+        10, description="How long a call waits for it before each rule decides by its `fail`. See shared-store.md."
+    )
+    redis_lease_seconds: _Seconds = Field(
+        30, description="Places of calls that nobody says still run, as those of a dead server, are free after so long."
     )
     audit_key_file: str = Field(
         "",
@@ -209,6 +229,10 @@ class Settings(BaseSettings):
         365, description="Audit entries that are older are erased; the trail stays verifiable. 0: never."
     )
     retention_interval_seconds: _Seconds = Field(3_600, description="How often all this is looked after.")
+    credits: Literal["granted", "required"] = Field(
+        "granted",
+        description="Which tenants pay for priced tools: granted: those that were ever granted credits; required: all.",
+    )
 
     concurrent_calls_limit: _Count = Field(1000, description="Calls in flight; more are refused.")
     watching_streams_limit: _Count = Field(
@@ -216,6 +240,13 @@ class Settings(BaseSettings):
     )
     running_executions_limit: _Count = Field(
         2000, description="Executions that have not ended, with detached and nested ones; more are refused."
+    )
+    limits_file: str = Field(
+        "", description="TOML file with rules over those that are built in; read again when changed. See limits.md."
+    )
+    limits_file_check_seconds: _Seconds = Field(2, description="How often limits_file is looked at for changes.")
+    limits_queue_limit: _Optional = Field(
+        256, description="Calls that may wait for others to end under a limit of running calls; more are refused."
     )
     metadata_limit_bytes: _Bytes = Field(16 * _KIB, description="Metadata of one call.")
     message_limit_bytes: _Bytes = Field(16 * _MIB, description="One gRPC message; above the limits of what it carries.")
@@ -300,7 +331,9 @@ class Settings(BaseSettings):
             Address.parse(value)
         return value
 
-    @pydantic.field_validator("pepper_file", "tls_certificate_file", "tls_key_file", "tls_client_ca_file")
+    @pydantic.field_validator(
+        "pepper_file", "tls_certificate_file", "tls_key_file", "tls_client_ca_file", "limits_file"
+    )
     @classmethod
     def _expand_file(cls, value: str) -> str:
         return str(Path(value).expanduser()) if value else ""
@@ -314,8 +347,8 @@ class Settings(BaseSettings):
 
     @pydantic.model_validator(mode="after")
     def _check_together(self) -> Self:
-        for sentence in trusted(self):
-            raise ValueError(sentence)
+        if sentences := (*trusted(self), *shareable(self)):
+            raise ValueError("\n".join(sentences))
         for name in ("arguments_limit_bytes", "result_limit_bytes"):
             if getattr(self, name) >= self.message_limit_bytes:
                 raise ValueError(

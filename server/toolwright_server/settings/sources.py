@@ -38,7 +38,6 @@ _OTHER_VARIABLES = (
         )
     ),
 )
-_NOT_YET = ("redis_url", "workers")
 
 Table = dict[str, Any]
 
@@ -107,8 +106,6 @@ def _decoded(value: Any) -> Any:
 def _refuse_unknown(key: str, shown: str, known: Iterable[str], prefix: str = "") -> None:
     if key in Settings.model_fields:
         return
-    if key in _NOT_YET:
-        raise SettingsError(f"{shown} is not in this release: remove it")
     near = difflib.get_close_matches(prefix + (key.upper() if prefix else key), list(known), 1, 0)
     raise SettingsError(f"{shown} is no setting; the nearest one is {near[0]}")
 
@@ -133,6 +130,6 @@ def _sentence(detail: ErrorDetails, given: Mapping[str, Table], path: Path | Non
     source = next((where[kind] for kind in where if name in given[kind]), "default")
     if detail["type"] == "value_error":
         return f"{shown} ({source}): {message}"
-    # A toolkit's table may hold a secret.
-    value = "" if name == "toolkit" else f", not {detail['input']!r:.100}"
+    # These may hold a secret.
+    value = "" if name in ("toolkit", "database_url", "redis_url") else f", not {detail['input']!r:.100}"
     return f"{shown} ({source}): {message[:1].lower()}{message[1:]}{value}"

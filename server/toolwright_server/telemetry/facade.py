@@ -41,7 +41,7 @@ class Telemetry:
             as_json=wants_json(options.log_format), enabled=options.log_level.upper() in ("INFO", "DEBUG")
         )
         self._buffer = SpanBuffer(flush_count=options.span_flush_count, max_count=options.span_buffer_count)
-        self._resource = server_resource(options.server_id, options.service_version)
+        self._resource = server_resource(options.server_id, options.service_version, options.process_number)
         self.tracing = Tracing(
             sampling_from(self.otel.sampler, self.otel.sampler_arg),
             self._buffer,

@@ -26,9 +26,12 @@ OTHER_METHOD = "_OTHER"
 _OBSERVED: dict[str, tuple[str, str, Literal["gauge", "updown"]]] = {
     "toolwright.executions.running": ("{execution}", "Executions that run now.", "updown"),
     "toolwright.executions.kept": ("{execution}", "Executions that are kept in memory.", "updown"),
+    "toolwright.limits.store.up": ("1", "Whether the shared store of limits answers.", "gauge"),
+    "toolwright.limits.store.servers": ("{server}", "Servers that share the store of limits.", "gauge"),
     "toolwright.worker.queue.length": ("{call}", "Calls that wait for a worker process.", "updown"),
     "toolwright.workers": ("{process}", "Worker processes alive.", "updown"),
     "toolwright.workers.busy": ("{process}", "Worker processes that run a call.", "updown"),
+    "toolwright.limits.waiting": ("{call}", "Calls that wait for a place under a concurrency limit.", "updown"),
 }
 
 
@@ -61,6 +64,20 @@ class Metrics:
         self._unauthenticated = Counter(
             "toolwright.authentication.failures", "{call}", "Calls whose credentials proved nothing.", ("reason",)
         )
+        self._limit_store = Histogram(
+            "toolwright.limits.store.duration", "s", "Round trips to the shared store of limits.", DURATION_BOUNDS
+        )
+        self._decided_without = Counter(
+            "toolwright.limits.store.missed", "{call}", "Calls that were decided without the shared store of limits.",
+            ("fail",),
+        )  # fmt: skip
+        self._limited = Counter(
+            "toolwright.limits.refused", "{call}", "Calls that a rule refused, or in shadow would have.",
+            ("toolwright.limit.rule", "toolwright.limit.shadow"),
+        )  # fmt: skip
+        self._rules_refused = Counter(
+            "toolwright.limits.reload.failures", "{time}", "Times that a changed limits file could not be used."
+        )
         self._dropped = Counter(
             "otel.sdk.processor.span.processed", "{span}", "Spans that were dropped before export.", ("error.type",)
         )
@@ -72,6 +89,7 @@ class Metrics:
             instrument.name: instrument
             for instrument in (
                 self._rpc, self._tool, self._lag, self._blocked, self._kills, self._stubborn, self._unauthenticated,
+                self._limited, self._rules_refused, self._limit_store, self._decided_without,
                 self._dropped, self._exported,
                 Gauge("toolwright.calls.in_flight", "{call}", "Calls that the server is answering.",
                       lambda: self.calls_in_flight, kind="updown"),
@@ -122,6 +140,22 @@ class Metrics:
     def authentication_failed(self, reason: str) -> None:
         """The credentials of a call proved nothing: missing, malformed, revoked_key, expired_token, ..."""
         self._unauthenticated.add(1, (reason,))
+
+    def limit_store_round_trip(self, seconds: float) -> None:
+        """The shared store of limits has answered one pipeline."""
+        self._limit_store.record(seconds)
+
+    def limit_store_decided(self, fail: str) -> None:
+        """A call was decided without the shared store: by rules that are open, closed or local."""
+        self._decided_without.add(1, (fail,))
+
+    def limit_reached(self, rule: str, *, shadow: bool) -> None:
+        """A rule refused a call, or would have, were it not in shadow."""
+        self._limited.add(1, (rule, "true" if shadow else ""))
+
+    def limits_file_refused(self) -> None:
+        """The limits file was changed and cannot be used: the rules before it hold on."""
+        self._rules_refused.add()
 
     def spans_dropped(self, count: int, reason: str) -> None:
         """Spans never reached the exporter: `queue_full` or `exporter_gone`."""

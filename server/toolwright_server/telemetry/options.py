@@ -23,6 +23,8 @@ class TelemetryOptions:
 
     data_dir: Path
     server_id: str
+    # Which of the processes that share an environment this is, from 1; 0 for one that is alone.
+    process_number: int = 0
     service_version: str = ""
     http_listen: str | None = None
     log_format: LogFormat = "auto"

@@ -3,6 +3,7 @@
 One JSON object per line; `spans.jsonl` becomes `spans.1.jsonl` when it is full, so at most twice the limit is kept.
 """
 
+import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from toolwright_server.telemetry.spans import SpanRecord, kind_from
 
 FILE_NAME = "spans.jsonl"
 ROTATED_NAME = "spans.1.jsonl"
+LOCK_NAME = "spans.lock"
 _STATUS = ("UNSET", "OK", "ERROR")
 
 
@@ -54,6 +56,12 @@ class SpanFile:
         """
         text = b"".join(orjson.dumps(self._stored(record), option=orjson.OPT_APPEND_NEWLINE) for record in records)
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        # Server processes of one data directory share the file: none may turn it while another one writes.
+        with self._path.with_name(LOCK_NAME).open("ab") as lock:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX)
+            self._write(text)
+
+    def _write(self, text: bytes) -> None:
         if self._path.exists() and self._path.stat().st_size + len(text) > self._max_bytes:
             self._path.replace(self._rotated)
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -65,6 +65,7 @@ class Tools:
             headers=lambda: HEADERS,
             nested=nested,
             result_limit_bytes=result_limit,
+            charge=heard.charged.append,
         )
         return heard
 
@@ -80,6 +81,7 @@ class Heard:
 
     def __init__(self, output_limit: int) -> None:
         self.starts = 0
+        self.charged: list[int] = []
         self.heard: list[tuple[Any, ...]] = []
         self._left = output_limit
         self._changed = asyncio.Event()

@@ -28,7 +28,7 @@ MIB = 1024**2
 kit = Toolkit("suite")
 
 
-def everywhere(function: Callable[..., Any]) -> Callable[..., Any]:
+def everywhere(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Declare a synchronous function three times: `suite.loop_…`, `suite.thread_…` and `suite.process_…`."""
 
     @functools.wraps(function)
@@ -36,9 +36,9 @@ def everywhere(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args, **kwargs)
 
     name = function.__name__
-    kit.tool(f"loop_{name}")(on_loop)
-    kit.tool(f"thread_{name}", runs=Runs.THREAD)(function)
-    kit.tool(f"process_{name}")(function)
+    kit.tool(f"loop_{name}", **options)(on_loop)
+    kit.tool(f"thread_{name}", runs=Runs.THREAD, **options)(function)
+    kit.tool(f"process_{name}", **options)(function)
     return function
 
 
@@ -101,6 +101,28 @@ def refuse_progress(context: ToolContext) -> list[str]:
         except (ValueError, TypeError) as error:
             refused.append(str(error))
     return refused
+
+
+@functools.partial(everywhere, price_max=1)
+def spend(context: ToolContext, micros: list[Any], fails: bool = False) -> list[str]:
+    refused: list[str] = []
+    for each in micros:
+        try:
+            context.charge(each)
+        except (ValueError, TypeError) as error:
+            refused.append(type(error).__name__)
+    if fails:
+        raise ToolError("spent in vain")
+    return refused
+
+
+@everywhere
+def spend_unpriced(context: ToolContext) -> str:
+    try:
+        context.charge(1)
+    except RuntimeError as error:
+        return str(error)
+    return "charged"
 
 
 class Secretive(type):

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from decimal import Decimal
 from typing import Annotated, Any
 
 import pydantic
 import pytest
 
+from toolwright_server.catalog.context import ToolContext
 from toolwright_server.catalog.functions import Toolkit, declared_tool, tool
 from toolwright_server.catalog.look_up import LookedUp, NotDone, UnknownExecution
 from toolwright_server.catalog.model import NAME_LIMIT, DeclarationError, Effect, Record, Runs, Tool
@@ -49,6 +51,41 @@ def test_what_is_declared_is_taken() -> None:
     assert (found.version, found.category, found.effect) == ("2.10.3", "special", Effect.READ_ONLY)
     assert (found.timeout_seconds, found.display_name, found.description) == (1.5, "It", "In other words.")
     assert (found.memory_limit_bytes, found.labels) == (1 << 20, {"team": "x"})
+
+
+async def reporting(context: ToolContext) -> None: ...
+
+
+def test_a_price_is_counted_in_whole_micros() -> None:
+    assert [declared(on_the_loop, price=price).price_micros for price in (0, 5, "0.000001", Decimal("1.5"))] == [
+        0,
+        5_000_000,
+        1,
+        1_500_000,
+    ]
+    free, priced = declared(on_the_loop), declared(reporting, price_max="2.5")
+    assert (free.price_micros, free.reports_price) == (0, False)
+    assert (priced.price_micros, priced.reports_price) == (2_500_000, True)
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "sentence"),
+    [
+        (on_the_loop, {"price": 0.1}, "0.1 is no amount of credits: write 5, or '0.25' as text"),
+        (on_the_loop, {"price": -1}, "-1 is no amount of credits"),
+        (on_the_loop, {"price": True}, "True is no amount of credits"),
+        (on_the_loop, {"price": "0.0000001"}, "'0.0000001' is no amount of credits"),
+        (on_the_loop, {"price": "1000000000.1"}, "are more than 1000000000"),
+        (on_the_loop, {"price": 1, "price_max": 2}, "give one of them"),
+        (reporting, {"price_max": 0}, "price_max must be more than 0"),
+        (on_the_loop, {"price_max": 1}, "it takes no context"),
+    ],
+)
+def test_a_price_that_cannot_be_right_is_refused(
+    function: Callable[..., Any], options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(DeclarationError, match=re.escape(sentence)):
+        declared(function, **options)
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,20 @@ from typing import Any, cast
 import pytest
 
 from toolwright.v1 import tool_catalog_pb2
+from toolwright_server.catalog import wire
 from toolwright_server.catalog.functions import declared_tool, tool
 from toolwright_server.catalog.model import Effect, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.catalog.service import ToolCatalogService
+from toolwright_server.catalog.settings_registry import ToolSettingsRegistry
 from toolwright_server.errors import ToolwrightError
+from toolwright_server.execution import canonical
 from toolwright_server.identity.caller import ANONYMOUS
 from toolwright_server.rpc.call import RpcCall
+from toolwright_server.stores.memory.tool_settings import MemoryToolSettingsStore
 from toolwright_server.telemetry.tracing import CallTrace
+
+from .setting import catalog, settings
 
 pytestmark = pytest.mark.asyncio
 # ListTools asks nothing of its call but who makes it.
@@ -27,6 +33,14 @@ def made(name: str, effect: Effect, **labels: str) -> Tool:
     return found
 
 
+async def test_settings_are_shown_without_what_is_secret_to_any_version() -> None:
+    kept = settings(fixed_arguments=b'{"key":"k9","subject":"s"}')
+    schemas = [tool.input_schema for tool in catalog(versions=True).versions("letters.send")]
+    assert len(schemas) == 2
+    for order in (schemas, schemas[::-1]):
+        assert wire.settings(kept, order).fixed_arguments_json == '{"key":"[redacted]","subject":"s"}'
+
+
 @pytest.fixture
 def service() -> ToolCatalogService:
     tools = (
@@ -39,7 +53,9 @@ def service() -> ToolCatalogService:
     def no_arguments(request: Any) -> dict[str, Any]:
         return {}
 
-    return ToolCatalogService(Catalog(tools), timeout_of=lambda _: 1.0, read_arguments=no_arguments)
+    found = Catalog(tools)
+    registry = ToolSettingsRegistry(found, MemoryToolSettingsStore(), 60.0, canonical.parse)
+    return ToolCatalogService(found, timeout_of=lambda _: 1.0, read_arguments=no_arguments, settings=registry)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def test_an_execution_reads_as_plain_json() -> None:
         "tool": "t",
         "create_time": "2025-01-02T03:04:05.500Z",
         "result": {"value": {"big": 123456789012345678901}, "source": "TOOL"},
-        "usage": {"tool_duration_seconds": 1.5, "attempts": 0},
+        "usage": {"tool_duration_seconds": 1.5, "attempts": 0, "cost_micros": 0, "held_micros": 0},
         "last_sequence": 7,
         "labels": {"a": "b"},
         "warnings": [{"reason": "R", "message": "m"}],
@@ -30,7 +30,7 @@ def test_zero_and_false_are_said_but_what_is_absent_is_not() -> None:
         "sequence": 1,
         "progress": {"progress": 0.0},
     }
-    assert document(tool_catalog_pb2.Tool(name="t")) == {"name": "t", "enabled": False}
+    assert document(tool_catalog_pb2.Tool(name="t")) == {"name": "t", "enabled": False, "price_micros": 0}
     assert document(event(2, heartbeat=common_pb2.Heartbeat()))["heartbeat"] == {}
 
 

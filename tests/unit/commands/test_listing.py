@@ -33,6 +33,7 @@ def test_all_tools_are_one_json_array_over_all_pages(script: Scripted, capfd: py
         "input_schema": {"type": "object"},
         "timeout_seconds": 5.0,
         "enabled": True,
+        "price_micros": 0,
     }
 
 

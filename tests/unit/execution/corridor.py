@@ -14,8 +14,13 @@ from toolwright_server.execution.deadline import Deadline, DeadlineSource
 from toolwright_server.execution.flight import Flight
 from toolwright_server.execution.model import Execution, Invocation
 from toolwright_server.identity import ANONYMOUS, Caller
+from toolwright_server.limits.limiter import Admission, Limiter
+from toolwright_server.limits.line import Line
+from toolwright_server.limits.rulebook import Rulebook
+from toolwright_server.limits.rules import CostLimits, Rules, Tier
 from toolwright_server.stores.memory.events import LogBounds, MemoryEventLogs
-from toolwright_server.telemetry import CallTrace
+from toolwright_server.stores.memory.limits import MemoryLimitStore
+from toolwright_server.telemetry import CallTrace, Metrics
 
 LIMIT = 4 << 20
 UNTRACED = CallTrace("0" * 31 + "1", "0" * 15 + "1", 0, None, None)
@@ -66,6 +71,14 @@ def declared(effect: Effect = Effect.SIDE_EFFECT, **options: Any) -> Tool:
     return found
 
 
+def admission() -> Admission:
+    """Of a call that no rule limits."""
+    rules = Rules((), {tier: CostLimits(0, 0) for tier in Tier})
+    let_in = Limiter(MemoryLimitStore(), Rulebook(rules), Line(0), Metrics()).admit_now((), "token")
+    assert let_in is not None
+    return let_in
+
+
 def flight(
     effect: Effect = Effect.SIDE_EFFECT,
     *,
@@ -80,6 +93,7 @@ def flight(
         tool=declared(effect),
         execution=row(),
         deadline=Deadline.shortest(time.monotonic(), (30.0, source)),
+        admission=admission(),
         logs=MemoryEventLogs(bounds),
         output_limit=output_limit,
         trace=UNTRACED,

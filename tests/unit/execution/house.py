@@ -22,8 +22,13 @@ from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.intake import ExecutorOptions
 from toolwright_server.execution.model import Execution, Stopped
 from toolwright_server.execution.retrying import Chances
+from toolwright_server.limits.limiter import Limiter
+from toolwright_server.limits.line import Line
+from toolwright_server.limits.rulebook import Rulebook
+from toolwright_server.limits.rules import CostLimits, Rules, Tier
 from toolwright_server.stores.memory.events import LogBounds, MemoryEventLogs
 from toolwright_server.stores.memory.executions import Bounds, MemoryExecutionStore
+from toolwright_server.stores.memory.limits import MemoryLimitStore
 from toolwright_server.telemetry import Metrics, Tracing
 from toolwright_server.telemetry.sampling import sampling_from
 from toolwright_server.telemetry.span_buffer import SpanBuffer
@@ -31,6 +36,7 @@ from toolwright_server.telemetry.span_buffer import SpanBuffer
 from .corridor import invocation
 
 PATIENCE = 5.0
+UNLIMITED = Rules((), {tier: CostLimits(10**9, 10**9) for tier in Tier})
 MEBIBYTE = 1 << 20
 OPTIONS: dict[str, Any] = {
     "server_id": "server-1",
@@ -84,6 +90,7 @@ class House:
         self.options: dict[str, Any] = dict(OPTIONS)
         self.pauses: list[float] = []
         self.chances = Chances(self._pause, lambda low, _: low)
+        self.rules = UNLIMITED
         self._scripted = Scripted()
         self._tools: list[Tool] = []
         self._executor: Executor | None = None
@@ -112,6 +119,7 @@ class House:
                 catalog=Catalog(self._tools),
                 backends={Runs.LOOP: PythonBackend(), Runs.THREAD: self._scripted},
                 store=self.store,
+                limiter=Limiter(MemoryLimitStore(), Rulebook(self.rules), Line(8), self.metrics),
                 logs=self.logs,
                 tracing=Tracing(
                     sampling_from("always_off", ""),

@@ -9,7 +9,7 @@ import pytest
 
 from toolwright_server.errors import Reason, ToolwrightError
 from toolwright_server.execution.events import Event, Logged, Wrote
-from toolwright_server.execution.follow import follow
+from toolwright_server.execution.streaming.follow import follow
 from toolwright_server.stores.memory.events import LogBounds, MemoryEventLog, MemoryEventLogs
 
 pytestmark = pytest.mark.asyncio

@@ -11,6 +11,7 @@ from toolwright_server.errors import Failure, Reason
 from toolwright_server.execution import wire
 from toolwright_server.execution.deadline import DeadlineSource
 from toolwright_server.execution.model import State, Stopped
+from toolwright_server.execution.streaming import wire as messages
 from toolwright_server.identity import Caller
 
 from .corridor import row
@@ -66,7 +67,7 @@ def test_who_waits_gets_the_result_as_its_tool_answered_it_and_not_as_it_is_kept
         settled.result = kept
         answered = pb.ExecuteResponse.FromString(wire.answer(settled, b'"hush"', settled.as_json)).execution
         assert answered.result.value_json == '"hush"'
-        assert wire.finished(settled, b'"hush"', as_json=True).finished.result.value_json == '"hush"'
+        assert messages.finished(settled, b'"hush"', as_json=True).finished.result.value_json == '"hush"'
         assert wire.execution(settled).HasField("result") is (kept is not None)
 
 

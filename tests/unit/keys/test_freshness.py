@@ -57,33 +57,33 @@ def elsewhere() -> Elsewhere:
 async def test_a_key_that_was_revoked_elsewhere_is_forgotten_once(elsewhere: Elsewhere) -> None:
     first = await elsewhere.revoked()
     for _ in range(3):
-        await elsewhere.revocations.look()
+        await elsewhere.revocations.freshness.look()
         elsewhere.now += 2
     assert elsewhere.forgotten == [first]
     second = await elsewhere.revoked()
-    await elsewhere.revocations.look()
+    await elsewhere.revocations.freshness.look()
     assert elsewhere.forgotten == [first, second]
 
 
 async def test_a_clock_that_is_behind_hides_no_revocation(elsewhere: Elsewhere) -> None:
-    await elsewhere.revocations.look()
+    await elsewhere.revocations.freshness.look()
     elsewhere.now -= 60
     key = await elsewhere.revoked()
     elsewhere.now += 62
-    await elsewhere.revocations.look()
+    await elsewhere.revocations.freshness.look()
     assert elsewhere.forgotten == [key]
 
 
 async def test_without_an_answer_for_a_minute_no_key_is_believed_from_memory(elsewhere: Elsewhere) -> None:
     elsewhere.store.away = True
     elsewhere.now += 60
-    await elsewhere.revocations.look()
+    await elsewhere.revocations.freshness.look()
     assert elsewhere.forgotten == []
     elsewhere.now += 1
-    await elsewhere.revocations.look()
+    await elsewhere.revocations.freshness.look()
     assert elsewhere.forgotten == ["all"]
     elsewhere.store.away = False
-    await elsewhere.revocations.look()
+    await elsewhere.revocations.freshness.look()
     assert elsewhere.forgotten == ["all"]
 
 

@@ -10,7 +10,7 @@ from google.rpc import error_details_pb2, status_pb2  # pyright: ignore[reportMi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toolwright_server.errors import Failure, Reason, Violation
+from toolwright_server.errors import Failure, QuotaViolation, Reason, Violation
 from toolwright_server.rpc.status import DETAILS, LIMIT_BYTES, PUSHBACK, SUGGESTED_ACTION, Status, status_of
 
 
@@ -31,6 +31,7 @@ FAILURES = st.builds(
     retry_delay=st.none() | st.floats(),
     metadata=st.dictionaries(TEXT, TEXT, max_size=30),
     violations=st.lists(st.builds(Violation, TEXT, TEXT), max_size=30),
+    quota=st.lists(st.builds(QuotaViolation, TEXT, TEXT), max_size=30),
 )
 TRAILERS = st.lists(
     st.tuples(st.sampled_from(["toolwright-execution-id", "x", "Upper", "grpc-status", "x-bin", "ä", ""]) | TEXT, TEXT),
@@ -145,3 +146,20 @@ def test_the_last_violations_go_before_the_first_metadata() -> None:
     kept = [violation.field for violation in found["BadRequest"].field_violations]
     assert kept == [f"field{number}" for number in range(len(kept))]
     assert 3 <= len(kept) < 100
+
+
+def test_each_limit_that_was_reached_is_named_with_whose_it_is() -> None:
+    quota = [QuotaViolation("user ada", "30 browser calls a minute are used up"), QuotaViolation("tenant acme", "d")]
+    found = _details(status_of(Failure(Reason.RATE_LIMITED, "m", retry_delay=23.5, quota=quota)))
+    assert [(each.subject, each.description) for each in found["QuotaFailure"].violations] == [
+        ("user ada", "30 browser calls a minute are used up"),
+        ("tenant acme", "d"),
+    ]
+    assert found["RetryInfo"].retry_delay.ToMilliseconds() == 23_500
+
+
+def test_a_limit_that_nobody_described_is_that_of_the_subject_or_of_the_server() -> None:
+    failure = Failure(Reason.CONCURRENCY_LIMITED, "full", metadata={"subject": "category ai"})
+    for each, subject in ((failure, "category ai"), (Failure(Reason.CONCURRENCY_LIMITED, "full"), "server")):
+        (violation,) = _details(status_of(each))["QuotaFailure"].violations
+        assert (violation.subject, violation.description) == (subject, "full")

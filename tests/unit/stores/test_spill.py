@@ -10,6 +10,7 @@ from toolwright_server.errors import Failure, Reason, SettingsError, ToolwrightE
 from toolwright_server.execution.evidence import outcome_entry
 from toolwright_server.execution.model import Execution, State, Stopped
 from toolwright_server.records.audit.model import Entry
+from toolwright_server.stores.sql import rows
 from toolwright_server.stores.sql.change import Change
 from toolwright_server.stores.sql.engine import Database
 from toolwright_server.stores.sql.postgres import PostgresSink
@@ -85,6 +86,17 @@ async def test_an_outcome_comes_back_as_it_was(spill: OutcomeSpill) -> None:
     assert given.frees == [False, True]
     assert given.kept == ["0190-a", "0190-b"]
     assert (spill.waiting, spill.used_bytes) == (0, 0)
+
+
+async def test_an_outcome_that_an_earlier_release_wrote_down_comes_back_without_costs(
+    spill: OutcomeSpill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(rows, "values", lambda execution: values(execution)[:24])  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+        assert spill.keep(outcome(settled("0190-a")))
+    given = Given()
+    await spill.drain(given.restore, given.kept.append)
+    assert [values(each) for each in given.executions] == [values(settled("0190-a"))]
 
 
 async def test_what_could_not_be_written_down_is_given_all_the_same_while_the_server_lives(

@@ -7,7 +7,7 @@ import pytest
 
 from toolwright_server.errors import Reason, ToolwrightError
 from toolwright_server.execution.events import EventsGone, Wrote
-from toolwright_server.execution.follow import follow
+from toolwright_server.execution.streaming.follow import follow
 from toolwright_server.stores.memory.events import LogBounds, MemoryEventLog, MemoryEventLogs
 
 CHUNK = "x" * 1_000

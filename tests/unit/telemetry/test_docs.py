@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from toolwright_server.telemetry.instruments import MAX_SERIES
+from toolwright_server.supervision.whole import Whole
+from toolwright_server.telemetry.instruments import MAX_SERIES, MetricSnapshot
 from toolwright_server.telemetry.metrics import Metrics
 from toolwright_server.telemetry.options import TelemetryOptions, read_otel_environment
 from toolwright_server.telemetry.tracing import SERVER_ERRORS
@@ -22,6 +23,7 @@ def test_every_metric_is_documented_and_no_other() -> None:
         for name in re.findall(r"`([a-z_.]+)`", row.split("|")[1] if "|" in row else "")
     }
     observed = {name for name in documented if name.startswith(("toolwright.executions", "toolwright.worker"))}
+    observed |= {"toolwright.limits.waiting", "toolwright.limits.store.up", "toolwright.limits.store.servers"}
     for name in observed - {"toolwright.worker.kills"}:
         metrics.observe(name, lambda: 1)
     metrics.worker_killed("x")
@@ -29,12 +31,23 @@ def test_every_metric_is_documented_and_no_other() -> None:
     metrics.loop_lag(1)
     metrics.stubborn_tool("x")
     metrics.authentication_failed("x")
+    metrics.limit_reached("x", shadow=True)
+    metrics.limits_file_refused()
+    metrics.limit_store_round_trip(0.001)
+    metrics.limit_store_decided("open")
     metrics.spans_dropped(1, "x")
     metrics.spans_exported(1)
     metrics.rpc_call("m", "OK", 1)
     metrics.tool_call("t", None, 1)
-    assert {snapshot["name"] for snapshot in metrics.snapshot()} == documented
-    assert all(snapshot["description"] for snapshot in metrics.snapshot()), "each gauge is one that is known"
+    snapshots = [*metrics.snapshot(), *of_several_processes()]
+    assert {snapshot["name"] for snapshot in snapshots} == documented
+    assert all(snapshot["description"] for snapshot in snapshots), "each gauge is one that is known"
+
+
+def of_several_processes() -> list[MetricSnapshot]:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    return Whole(loop).own()
 
 
 def test_the_numbers_are_those_of_the_code() -> None:

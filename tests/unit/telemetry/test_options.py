@@ -68,3 +68,10 @@ def test_what_the_environment_says_about_the_resource_wins(monkeypatch: pytest.M
     assert attributes["service.name"] == "crm-tools"
     assert attributes["service.instance.id"] == "mine"
     assert attributes["deployment.environment.name"] == "test"
+
+
+def test_processes_that_share_an_environment_are_instances_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=pod-7")
+    assert server_resource("server-2", "", 2).attributes["service.instance.id"] == "pod-7-2"
+    monkeypatch.delenv("OTEL_RESOURCE_ATTRIBUTES")
+    assert server_resource("server-2", "", 2).attributes["service.instance.id"] == "server-2"

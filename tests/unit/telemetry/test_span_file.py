@@ -1,5 +1,7 @@
 import resource
 import stat
+import subprocess
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,3 +106,23 @@ def test_without_a_file_nothing_is_the_oldest(tmp_path: Path) -> None:
     assert oldest_kept_ns(tmp_path) is None
     (tmp_path / FILE_NAME).write_bytes(b"{ cut")
     assert oldest_kept_ns(tmp_path) is None
+
+
+def test_several_processes_write_one_file_and_none_turns_it_while_another_one_writes(tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from tests.unit.telemetry.test_span_file import record
+from toolwright_server.telemetry.span_file import SpanFile
+name = sys.argv[2]
+file = SpanFile(Path(sys.argv[1]), max_bytes=60_000, resource={"service.instance.id": name})
+for number in range(200):
+    file.append([record(number + 1)])
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    writers = [subprocess.Popen([*command, name], cwd=Path(__file__).parents[3]) for name in ("one", "two", "three")]
+    assert [writer.wait(50) for writer in writers] == [0, 0, 0]
+    kept = (tmp_path / ROTATED_NAME).read_bytes() + (tmp_path / FILE_NAME).read_bytes()
+    assert all(orjson.loads(line)["server_id"] in ("one", "two", "three") for line in kept.splitlines())
+    assert (tmp_path / ROTATED_NAME).stat().st_size > 50_000
+    assert max(path.stat().st_size for path in tmp_path.iterdir()) <= 60_000

@@ -42,6 +42,9 @@ class Call:
     def log(self, level: str, text: str) -> None:
         raise NotImplementedError
 
+    def charge(self, micros: int) -> None:
+        raise NotImplementedError
+
 
 class AsyncCall(Call):
     """As on the event loop."""

@@ -45,7 +45,7 @@ class AuditRecord(_message.Message):
     kind: _builtins.str
     """What it is about: `chain`, `intent`, `outcome`, `call`, `refusal`,
     `refusals`, `key`, `settings`, `reconciliation`, `recovery`, `retention`,
-    `export`. Expect further ones.
+    `export`, `credits`. Expect further ones.
     """
     tenant_id: _builtins.str
     """The tenant."""

@@ -260,6 +260,7 @@ class ToolCall(_message.Message):
     PARENT_EXECUTION_ID_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    MAX_COST_MICROS_FIELD_NUMBER: _builtins.int
     tool: _builtins.str
     """Name of the tool, for example `crm.contact.create`. Required, 1 to 128
     characters. As in every name and label of a call, control characters and
@@ -308,6 +309,12 @@ class ToolCall(_message.Message):
     """Most attempts in all, the first one included, 1 to 100: a call can narrow what
     its tool allows, not widen it. Absent: as the tool says. 1: never again.
     """
+    max_cost_micros: _builtins.int
+    """Most that the call may cost, in micros (one credit is 1,000,000): a tool
+    whose price, or highest price, is more is refused as BUDGET_EXCEEDED. 0: only
+    what costs nothing. Absent: the server's limit for one call holds, which it
+    can only narrow.
+    """
     @_builtins.property
     def arguments(self) -> _struct_pb2.Struct:
         """For hand typing and grpcurl. Numbers are doubles: integers above 2^53
@@ -346,17 +353,22 @@ class ToolCall(_message.Message):
         parent_execution_id: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         max_attempts: _builtins.int | None = ...,
+        max_cost_micros: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "arguments", b"arguments", "arguments_form", b"arguments_form", "arguments_json", b"arguments_json", "max_attempts", b"max_attempts", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_max_cost_micros", b"_max_cost_micros", "arguments", b"arguments", "arguments_form", b"arguments_form", "arguments_json", b"arguments_json", "max_attempts", b"max_attempts", "max_cost_micros", b"max_cost_micros", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "agent_id", b"agent_id", "arguments", b"arguments", "arguments_form", b"arguments_form", "arguments_json", b"arguments_json", "detach_on_disconnect", b"detach_on_disconnect", "labels", b"labels", "max_attempts", b"max_attempts", "parent_execution_id", b"parent_execution_id", "request_id", b"request_id", "session_id", b"session_id", "task_id", b"task_id", "timeout", b"timeout", "tool", b"tool", "tool_version", b"tool_version", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_max_cost_micros", b"_max_cost_micros", "agent_id", b"agent_id", "arguments", b"arguments", "arguments_form", b"arguments_form", "arguments_json", b"arguments_json", "detach_on_disconnect", b"detach_on_disconnect", "labels", b"labels", "max_attempts", b"max_attempts", "max_cost_micros", b"max_cost_micros", "parent_execution_id", b"parent_execution_id", "request_id", b"request_id", "session_id", b"session_id", "task_id", b"task_id", "timeout", b"timeout", "tool", b"tool", "tool_version", b"tool_version", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_attempts: _TypeAlias = _typing.Literal["max_attempts"]  # noqa: Y015
     _WhichOneofArgType__max_attempts: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts"]  # noqa: Y015
+    _WhichOneofReturnType__max_cost_micros: _TypeAlias = _typing.Literal["max_cost_micros"]  # noqa: Y015
+    _WhichOneofArgType__max_cost_micros: _TypeAlias = _typing.Literal["_max_cost_micros", b"_max_cost_micros"]  # noqa: Y015
     _WhichOneofReturnType_arguments_form: _TypeAlias = _typing.Literal["arguments", "arguments_json"]  # noqa: Y015
     _WhichOneofArgType_arguments_form: _TypeAlias = _typing.Literal["arguments_form", b"arguments_form"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_attempts) -> _WhichOneofReturnType__max_attempts | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_cost_micros) -> _WhichOneofReturnType__max_cost_micros | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_arguments_form) -> _WhichOneofReturnType_arguments_form | None: ...
 
@@ -664,8 +676,24 @@ class Usage(_message.Message):
     TOOL_DURATION_FIELD_NUMBER: _builtins.int
     QUEUE_DURATION_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    COST_MICROS_FIELD_NUMBER: _builtins.int
+    BALANCE_MICROS_FIELD_NUMBER: _builtins.int
+    HELD_MICROS_FIELD_NUMBER: _builtins.int
     attempts: _builtins.int
     """How often the tool was started."""
+    cost_micros: _builtins.int
+    """What the call has cost, in micros (one credit is 1,000,000); 0 while it runs,
+    for what costs nothing, and for the steps in it, which are executions with a
+    cost of their own. The same answer again costs nothing more.
+    """
+    balance_micros: _builtins.int
+    """What the tenant may still spend after the call was settled, in micros. Absent:
+    credits are off, the call cost nothing, or it was asked for later.
+    """
+    held_micros: _builtins.int
+    """What is held for the call at the moment, in micros: while it runs, and while
+    its outcome is unknown.
+    """
     @_builtins.property
     def tool_duration(self) -> _duration_pb2.Duration:
         """Time in which the tool ran. Absent: it was never started."""
@@ -680,12 +708,17 @@ class Usage(_message.Message):
         tool_duration: _duration_pb2.Duration | None = ...,
         queue_duration: _duration_pb2.Duration | None = ...,
         attempts: _builtins.int = ...,
+        cost_micros: _builtins.int = ...,
+        balance_micros: _builtins.int | None = ...,
+        held_micros: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["queue_duration", b"queue_duration", "tool_duration", b"tool_duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_balance_micros", b"_balance_micros", "balance_micros", b"balance_micros", "queue_duration", b"queue_duration", "tool_duration", b"tool_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "queue_duration", b"queue_duration", "tool_duration", b"tool_duration"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_balance_micros", b"_balance_micros", "attempts", b"attempts", "balance_micros", b"balance_micros", "cost_micros", b"cost_micros", "held_micros", b"held_micros", "queue_duration", b"queue_duration", "tool_duration", b"tool_duration"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__balance_micros: _TypeAlias = _typing.Literal["balance_micros"]  # noqa: Y015
+    _WhichOneofArgType__balance_micros: _TypeAlias = _typing.Literal["_balance_micros", b"_balance_micros"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__balance_micros) -> _WhichOneofReturnType__balance_micros | None: ...
 
 Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
@@ -697,23 +730,73 @@ class Warning(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """Machine-readable reason in UPPER_SNAKE_CASE."""
     message: _builtins.str
     """What it is, for developers."""
+    @_builtins.property
+    def limit(self) -> Global___LimitWarning:
+        """The limit that is nearly used up. Absent: it is about none."""
+
     def __init__(
         self,
         *,
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
+        limit: Global___LimitWarning | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "message", b"message", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Warning: _TypeAlias = Warning  # noqa: Y015
+
+@_typing.final
+class LimitWarning(_message.Message):
+    """A limit that is nearly used up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    THRESHOLD_PERCENT_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    RESET_TIME_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """What is limited, for example `task_cost`."""
+    subject: _builtins.str
+    """Whose limit it is, for example the task's id."""
+    threshold_percent: _builtins.int
+    """The threshold that was reached, in per cent of the limit: 80 or 95."""
+    used: _builtins.int
+    """What is used of it, in the limit's own unit; micros for costs."""
+    limit: _builtins.int
+    """The limit, in the same unit."""
+    @_builtins.property
+    def reset_time(self) -> _timestamp_pb2.Timestamp:
+        """When it begins anew. Absent: never."""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        threshold_percent: _builtins.int = ...,
+        used: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        reset_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reset_time", b"reset_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "limit", b"limit", "reset_time", b"reset_time", "subject", b"subject", "threshold_percent", b"threshold_percent", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitWarning: _TypeAlias = LimitWarning  # noqa: Y015
 
 @_typing.final
 class ExecutionEvent(_message.Message):

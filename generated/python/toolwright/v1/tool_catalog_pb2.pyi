@@ -6,8 +6,10 @@ Which tools exist and what they expect."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from toolwright.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
@@ -58,6 +60,7 @@ class Tool(_message.Message):
     TIMEOUT_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    PRICE_MICROS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Dotted lower-case name, for example `crm.contact.create`."""
     version: _builtins.str
@@ -71,15 +74,23 @@ class Tool(_message.Message):
     effect: _common_pb2.Effect.ValueType
     """What it does to the world."""
     input_schema_json: _builtins.str
-    """JSON Schema (2020-12) of the arguments, an object."""
+    """JSON Schema (2020-12) of the arguments, an object; without those that are
+    fixed for the tenant.
+    """
     output_schema_json: _builtins.str
     """JSON Schema (2020-12) of the result. Empty: anything."""
     enabled: _builtins.bool
-    """Whether it can be called."""
+    """Whether it can be called. If not, calls end with FAILED_PRECONDITION
+    (TOOL_DISABLED).
+    """
+    price_micros: _builtins.int
+    """Price of a call, in micros (one credit is 1,000,000); the highest price where
+    the tool itself says what a call has cost. 0: it costs nothing.
+    """
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """The timeout that holds when the call names none: the tool's, or else its
-        category's, or else the default.
+        """The timeout that holds when the call names none: the tenant's, or else the
+        tool's, or else its category's, or else the default.
         """
 
     @_builtins.property
@@ -100,10 +111,11 @@ class Tool(_message.Message):
         timeout: _duration_pb2.Duration | None = ...,
         enabled: _builtins.bool = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        price_micros: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "description", b"description", "display_name", b"display_name", "effect", b"effect", "enabled", b"enabled", "input_schema_json", b"input_schema_json", "labels", b"labels", "name", b"name", "output_schema_json", b"output_schema_json", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "description", b"description", "display_name", b"display_name", "effect", b"effect", "enabled", b"enabled", "input_schema_json", b"input_schema_json", "labels", b"labels", "name", b"name", "output_schema_json", b"output_schema_json", "price_micros", b"price_micros", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -314,3 +326,232 @@ class FieldViolation(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FieldViolation: _TypeAlias = FieldViolation  # noqa: Y015
+
+@_typing.final
+class ToolSettings(_message.Message):
+    """What a tenant's settings change about one tool, all of its versions. What is
+    absent is as the tool declares it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LimitsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    TOOL_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    HIDDEN_FIELD_NUMBER: _builtins.int
+    FIXED_ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
+    DEFAULT_ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    PRICE_MICROS_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATER_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Tenant. Empty in a request: the caller's own."""
+    tool: _builtins.str
+    """Exact name of the tool. Required."""
+    enabled: _builtins.bool
+    """Whether it can be called. Absent: yes."""
+    hidden: _builtins.bool
+    """Whether it is to look as if there were no such tool. Absent: no."""
+    fixed_arguments_json: _builtins.str
+    """JSON text of an object: arguments that the tool is always given. Callers do
+    not see them in the input schema, and are refused when they send another
+    value. Empty: none. At most 64 KiB. In answers, what the tool's schema marks
+    as secret reads "[redacted]".
+    """
+    default_arguments_json: _builtins.str
+    """JSON text of an object: arguments that the tool is given where the caller
+    sends none of that name, at the top level; null is a value. Otherwise as
+    `fixed_arguments_json`.
+    """
+    price_micros: _builtins.int
+    """Price of one call in credits × 10⁶, not negative. Absent: the tool's own."""
+    etag: _builtins.str
+    """Names this state. Sent with an update: the change is made only if it is still
+    the current one. Empty in an update: whatever the current one is.
+    """
+    updater: _builtins.str
+    """Principal who changed it last. Set by the server."""
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Timeout that holds when the call names none. Positive, at most the server's
+        maximum. Absent: the tool's own.
+        """
+
+    @_builtins.property
+    def limits(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Limits of the tool's calls in this tenant, in place of those in the server's
+        configuration, for all its users together, by kind of rule: `window` (calls
+        begun within any minute), `day`, `month` (calls begun in it, UTC), `running`
+        (calls at once).
+        0 to 1,000,000. Empty: none is changed.
+        """
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was changed last. Absent: never. Set by the server."""
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        tool: _builtins.str = ...,
+        enabled: _builtins.bool | None = ...,
+        hidden: _builtins.bool | None = ...,
+        fixed_arguments_json: _builtins.str = ...,
+        default_arguments_json: _builtins.str = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        price_micros: _builtins.int | None = ...,
+        limits: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        etag: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        updater: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_hidden", b"_hidden", "_price_micros", b"_price_micros", "enabled", b"enabled", "hidden", b"hidden", "price_micros", b"price_micros", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_hidden", b"_hidden", "_price_micros", b"_price_micros", "default_arguments_json", b"default_arguments_json", "enabled", b"enabled", "etag", b"etag", "fixed_arguments_json", b"fixed_arguments_json", "hidden", b"hidden", "limits", b"limits", "price_micros", b"price_micros", "tenant_id", b"tenant_id", "timeout", b"timeout", "tool", b"tool", "update_time", b"update_time", "updater", b"updater"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__hidden: _TypeAlias = _typing.Literal["hidden"]  # noqa: Y015
+    _WhichOneofArgType__hidden: _TypeAlias = _typing.Literal["_hidden", b"_hidden"]  # noqa: Y015
+    _WhichOneofReturnType__price_micros: _TypeAlias = _typing.Literal["price_micros"]  # noqa: Y015
+    _WhichOneofArgType__price_micros: _TypeAlias = _typing.Literal["_price_micros", b"_price_micros"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hidden) -> _WhichOneofReturnType__hidden | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__price_micros) -> _WhichOneofReturnType__price_micros | None: ...
+
+Global___ToolSettings: _TypeAlias = ToolSettings  # noqa: Y015
+
+@_typing.final
+class GetToolSettingsRequest(_message.Message):
+    """Request of GetToolSettings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    TOOL_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Tenant. Empty: the caller's own."""
+    tool: _builtins.str
+    """Exact name of the tool. Required."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        tool: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant_id", b"tenant_id", "tool", b"tool"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetToolSettingsRequest: _TypeAlias = GetToolSettingsRequest  # noqa: Y015
+
+@_typing.final
+class GetToolSettingsResponse(_message.Message):
+    """Response of GetToolSettings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def settings(self) -> Global___ToolSettings:
+        """The settings."""
+
+    def __init__(
+        self,
+        *,
+        settings: Global___ToolSettings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetToolSettingsResponse: _TypeAlias = GetToolSettingsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateToolSettingsRequest(_message.Message):
+    """Request of UpdateToolSettings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def settings(self) -> Global___ToolSettings:
+        """What they shall be; `tool` names of which. Required."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which fields to change, of `enabled`, `hidden`, `fixed_arguments_json`,
+        `default_arguments_json`, `timeout`, `price_micros` and `limits` (the whole
+        map), or `*` for all of them. One that is named here and absent in `settings`
+        is cleared. Absent: those that `settings` has.
+        """
+
+    def __init__(
+        self,
+        *,
+        settings: Global___ToolSettings | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateToolSettingsRequest: _TypeAlias = UpdateToolSettingsRequest  # noqa: Y015
+
+@_typing.final
+class UpdateToolSettingsResponse(_message.Message):
+    """Response of UpdateToolSettings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def settings(self) -> Global___ToolSettings:
+        """The settings as they now hold, with the new etag."""
+
+    def __init__(
+        self,
+        *,
+        settings: Global___ToolSettings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateToolSettingsResponse: _TypeAlias = UpdateToolSettingsResponse  # noqa: Y015

@@ -26,7 +26,10 @@ if _version_not_supported:
 
 
 class ToolCatalogServiceStub(object):
-    """Describes tools. Errors that every rpc may answer: see ToolExecution.
+    """Describes tools as they are offered to the caller's tenant, and keeps what a
+    tenant's settings change about them. A tool that is hidden from the tenant is
+    answered as if there were none. Errors that every rpc may answer: see
+    ToolExecution.
     """
 
     def __init__(self, channel):
@@ -50,10 +53,23 @@ class ToolCatalogServiceStub(object):
                 request_serializer=toolwright_dot_v1_dot_tool__catalog__pb2.ValidateArgumentsRequest.SerializeToString,
                 response_deserializer=toolwright_dot_v1_dot_tool__catalog__pb2.ValidateArgumentsResponse.FromString,
                 _registered_method=True)
+        self.GetToolSettings = channel.unary_unary(
+                '/toolwright.v1.ToolCatalogService/GetToolSettings',
+                request_serializer=toolwright_dot_v1_dot_tool__catalog__pb2.GetToolSettingsRequest.SerializeToString,
+                response_deserializer=toolwright_dot_v1_dot_tool__catalog__pb2.GetToolSettingsResponse.FromString,
+                _registered_method=True)
+        self.UpdateToolSettings = channel.unary_unary(
+                '/toolwright.v1.ToolCatalogService/UpdateToolSettings',
+                request_serializer=toolwright_dot_v1_dot_tool__catalog__pb2.UpdateToolSettingsRequest.SerializeToString,
+                response_deserializer=toolwright_dot_v1_dot_tool__catalog__pb2.UpdateToolSettingsResponse.FromString,
+                _registered_method=True)
 
 
 class ToolCatalogServiceServicer(object):
-    """Describes tools. Errors that every rpc may answer: see ToolExecution.
+    """Describes tools as they are offered to the caller's tenant, and keeps what a
+    tenant's settings change about them. A tool that is hidden from the tenant is
+    answered as if there were none. Errors that every rpc may answer: see
+    ToolExecution.
     """
 
     def ListTools(self, request, context):
@@ -85,6 +101,34 @@ class ToolCatalogServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetToolSettings(self, request, context):
+        """Returns what a tenant's settings change about a tool, hidden ones too; all
+        absent when there are none. Operators ask for their own tenant, admins for
+        any.
+
+        Errors: NOT_FOUND (TOOL_NOT_FOUND); PERMISSION_DENIED (FORBIDDEN: an agent,
+        or another tenant); INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateToolSettings(self, request, context):
+        """Changes them. Once it is answered, the change is durable and holds for every
+        call that comes to this server; other servers of the same database are told
+        at once (PostgreSQL), and look every two seconds in any case. Calls that were
+        let in before go on as they began.
+
+        Errors: ABORTED (ETAG_MISMATCH, metadata `etag`: the current one): read
+        again, decide anew; NOT_FOUND (TOOL_NOT_FOUND); PERMISSION_DENIED (FORBIDDEN:
+        an agent, or another tenant); INVALID_ARGUMENT naming each field that is
+        wrong; UNAVAILABLE (STORE_UNAVAILABLE; with `outcome = unknown` it may have
+        been kept).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ToolCatalogServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -103,6 +147,16 @@ def add_ToolCatalogServiceServicer_to_server(servicer, server):
                     request_deserializer=toolwright_dot_v1_dot_tool__catalog__pb2.ValidateArgumentsRequest.FromString,
                     response_serializer=toolwright_dot_v1_dot_tool__catalog__pb2.ValidateArgumentsResponse.SerializeToString,
             ),
+            'GetToolSettings': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetToolSettings,
+                    request_deserializer=toolwright_dot_v1_dot_tool__catalog__pb2.GetToolSettingsRequest.FromString,
+                    response_serializer=toolwright_dot_v1_dot_tool__catalog__pb2.GetToolSettingsResponse.SerializeToString,
+            ),
+            'UpdateToolSettings': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateToolSettings,
+                    request_deserializer=toolwright_dot_v1_dot_tool__catalog__pb2.UpdateToolSettingsRequest.FromString,
+                    response_serializer=toolwright_dot_v1_dot_tool__catalog__pb2.UpdateToolSettingsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'toolwright.v1.ToolCatalogService', rpc_method_handlers)
@@ -112,7 +166,10 @@ def add_ToolCatalogServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ToolCatalogService(object):
-    """Describes tools. Errors that every rpc may answer: see ToolExecution.
+    """Describes tools as they are offered to the caller's tenant, and keeps what a
+    tenant's settings change about them. A tool that is hidden from the tenant is
+    answered as if there were none. Errors that every rpc may answer: see
+    ToolExecution.
     """
 
     @staticmethod
@@ -186,6 +243,60 @@ class ToolCatalogService(object):
             '/toolwright.v1.ToolCatalogService/ValidateArguments',
             toolwright_dot_v1_dot_tool__catalog__pb2.ValidateArgumentsRequest.SerializeToString,
             toolwright_dot_v1_dot_tool__catalog__pb2.ValidateArgumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetToolSettings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/toolwright.v1.ToolCatalogService/GetToolSettings',
+            toolwright_dot_v1_dot_tool__catalog__pb2.GetToolSettingsRequest.SerializeToString,
+            toolwright_dot_v1_dot_tool__catalog__pb2.GetToolSettingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateToolSettings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/toolwright.v1.ToolCatalogService/UpdateToolSettings',
+            toolwright_dot_v1_dot_tool__catalog__pb2.UpdateToolSettingsRequest.SerializeToString,
+            toolwright_dot_v1_dot_tool__catalog__pb2.UpdateToolSettingsResponse.FromString,
             options,
             channel_credentials,
             insecure,

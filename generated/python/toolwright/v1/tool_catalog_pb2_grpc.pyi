@@ -27,7 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ToolCatalogServiceStub:
-    """Describes tools. Errors that every rpc may answer: see ToolExecution."""
+    """Describes tools as they are offered to the caller's tenant, and keeps what a
+    tenant's settings change about them. A tool that is hidden from the tenant is
+    answered as if there were none. Errors that every rpc may answer: see
+    ToolExecution.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -50,10 +54,34 @@ class ToolCatalogServiceStub:
     Errors: NOT_FOUND (TOOL_NOT_FOUND); INVALID_ARGUMENT (the request itself, or
     JSON text that cannot be read); RESOURCE_EXHAUSTED (PAYLOAD_TOO_LARGE).
     """
+    GetToolSettings: _grpc.UnaryUnaryMultiCallable[_tool_catalog_pb2.GetToolSettingsRequest, _tool_catalog_pb2.GetToolSettingsResponse]
+    """Returns what a tenant's settings change about a tool, hidden ones too; all
+    absent when there are none. Operators ask for their own tenant, admins for
+    any.
+
+    Errors: NOT_FOUND (TOOL_NOT_FOUND); PERMISSION_DENIED (FORBIDDEN: an agent,
+    or another tenant); INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    UpdateToolSettings: _grpc.UnaryUnaryMultiCallable[_tool_catalog_pb2.UpdateToolSettingsRequest, _tool_catalog_pb2.UpdateToolSettingsResponse]
+    """Changes them. Once it is answered, the change is durable and holds for every
+    call that comes to this server; other servers of the same database are told
+    at once (PostgreSQL), and look every two seconds in any case. Calls that were
+    let in before go on as they began.
+
+    Errors: ABORTED (ETAG_MISMATCH, metadata `etag`: the current one): read
+    again, decide anew; NOT_FOUND (TOOL_NOT_FOUND); PERMISSION_DENIED (FORBIDDEN:
+    an agent, or another tenant); INVALID_ARGUMENT naming each field that is
+    wrong; UNAVAILABLE (STORE_UNAVAILABLE; with `outcome = unknown` it may have
+    been kept).
+    """
 
 @_typing.type_check_only
 class ToolCatalogServiceAsyncStub(ToolCatalogServiceStub):
-    """Describes tools. Errors that every rpc may answer: see ToolExecution."""
+    """Describes tools as they are offered to the caller's tenant, and keeps what a
+    tenant's settings change about them. A tool that is hidden from the tenant is
+    answered as if there were none. Errors that every rpc may answer: see
+    ToolExecution.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListTools: _aio.UnaryUnaryMultiCallable[_tool_catalog_pb2.ListToolsRequest, _tool_catalog_pb2.ListToolsResponse]  # type: ignore[assignment]
@@ -73,9 +101,33 @@ class ToolCatalogServiceAsyncStub(ToolCatalogServiceStub):
     Errors: NOT_FOUND (TOOL_NOT_FOUND); INVALID_ARGUMENT (the request itself, or
     JSON text that cannot be read); RESOURCE_EXHAUSTED (PAYLOAD_TOO_LARGE).
     """
+    GetToolSettings: _aio.UnaryUnaryMultiCallable[_tool_catalog_pb2.GetToolSettingsRequest, _tool_catalog_pb2.GetToolSettingsResponse]  # type: ignore[assignment]
+    """Returns what a tenant's settings change about a tool, hidden ones too; all
+    absent when there are none. Operators ask for their own tenant, admins for
+    any.
+
+    Errors: NOT_FOUND (TOOL_NOT_FOUND); PERMISSION_DENIED (FORBIDDEN: an agent,
+    or another tenant); INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    UpdateToolSettings: _aio.UnaryUnaryMultiCallable[_tool_catalog_pb2.UpdateToolSettingsRequest, _tool_catalog_pb2.UpdateToolSettingsResponse]  # type: ignore[assignment]
+    """Changes them. Once it is answered, the change is durable and holds for every
+    call that comes to this server; other servers of the same database are told
+    at once (PostgreSQL), and look every two seconds in any case. Calls that were
+    let in before go on as they began.
+
+    Errors: ABORTED (ETAG_MISMATCH, metadata `etag`: the current one): read
+    again, decide anew; NOT_FOUND (TOOL_NOT_FOUND); PERMISSION_DENIED (FORBIDDEN:
+    an agent, or another tenant); INVALID_ARGUMENT naming each field that is
+    wrong; UNAVAILABLE (STORE_UNAVAILABLE; with `outcome = unknown` it may have
+    been kept).
+    """
 
 class ToolCatalogServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Describes tools. Errors that every rpc may answer: see ToolExecution."""
+    """Describes tools as they are offered to the caller's tenant, and keeps what a
+    tenant's settings change about them. A tool that is hidden from the tenant is
+    answered as if there were none. Errors that every rpc may answer: see
+    ToolExecution.
+    """
 
     @_abc_1.abstractmethod
     def ListTools(
@@ -110,6 +162,38 @@ class ToolCatalogServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: NOT_FOUND (TOOL_NOT_FOUND); INVALID_ARGUMENT (the request itself, or
         JSON text that cannot be read); RESOURCE_EXHAUSTED (PAYLOAD_TOO_LARGE).
+        """
+
+    @_abc_1.abstractmethod
+    def GetToolSettings(
+        self,
+        request: _tool_catalog_pb2.GetToolSettingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tool_catalog_pb2.GetToolSettingsResponse, _abc.Awaitable[_tool_catalog_pb2.GetToolSettingsResponse]]:
+        """Returns what a tenant's settings change about a tool, hidden ones too; all
+        absent when there are none. Operators ask for their own tenant, admins for
+        any.
+
+        Errors: NOT_FOUND (TOOL_NOT_FOUND); PERMISSION_DENIED (FORBIDDEN: an agent,
+        or another tenant); INVALID_ARGUMENT; UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateToolSettings(
+        self,
+        request: _tool_catalog_pb2.UpdateToolSettingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tool_catalog_pb2.UpdateToolSettingsResponse, _abc.Awaitable[_tool_catalog_pb2.UpdateToolSettingsResponse]]:
+        """Changes them. Once it is answered, the change is durable and holds for every
+        call that comes to this server; other servers of the same database are told
+        at once (PostgreSQL), and look every two seconds in any case. Calls that were
+        let in before go on as they began.
+
+        Errors: ABORTED (ETAG_MISMATCH, metadata `etag`: the current one): read
+        again, decide anew; NOT_FOUND (TOOL_NOT_FOUND); PERMISSION_DENIED (FORBIDDEN:
+        an agent, or another tenant); INVALID_ARGUMENT naming each field that is
+        wrong; UNAVAILABLE (STORE_UNAVAILABLE; with `outcome = unknown` it may have
+        been kept).
         """
 
 def add_ToolCatalogServiceServicer_to_server(servicer: ToolCatalogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

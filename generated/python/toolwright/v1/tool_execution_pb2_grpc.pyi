@@ -55,7 +55,9 @@ class ToolExecutionStub:
     with BadRequest); UNAUTHENTICATED (UNAUTHENTICATED); PERMISSION_DENIED
     (FORBIDDEN: the credential may not call this tool, or not for this user);
     ALREADY_EXISTS (REQUEST_ID_REUSED: the `request_id` belongs to another call);
-    RESOURCE_EXHAUSTED (PAYLOAD_TOO_LARGE; CONCURRENCY_LIMITED, with RetryInfo);
+    RESOURCE_EXHAUSTED (PAYLOAD_TOO_LARGE; CONCURRENCY_LIMITED, with RetryInfo;
+    BUDGET_EXCEEDED: more than the call or its task may cost, metadata `used`,
+    `limit` and `price` in micros; INSUFFICIENT_CREDITS: the tenant has too few);
     DEADLINE_EXCEEDED (CLIENT_DEADLINE, TOOL_TIMEOUT; metadata `outcome` =
     `not_started`, `none` or `unknown`); CANCELLED (CANCELLED); ABORTED
     (OUTCOME_UNKNOWN: the side effect of an earlier call with this `request_id` was
@@ -111,8 +113,9 @@ class ToolExecutionStub:
     """Settles an execution in state OUTCOME_UNKNOWN, for operators of its tenant:
     by asking the tool's look-up function, or as the operator says. It becomes
     SUCCEEDED; or FAILED with `outcome` = `not_started`, and its request id may be
-    used again; or it stays as it is when the look-up cannot say yet. The audit
-    trail says who decided what. The tool itself is not called.
+    used again; or it stays as it is when the look-up cannot say yet. What was held
+    for it is charged or given back. The audit trail says who decided what. The
+    tool itself is not called.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND, also while it runs); PERMISSION_DENIED
     (FORBIDDEN); FAILED_PRECONDITION (INVALID_STATE: its outcome is known, or its
@@ -147,7 +150,9 @@ class ToolExecutionAsyncStub(ToolExecutionStub):
     with BadRequest); UNAUTHENTICATED (UNAUTHENTICATED); PERMISSION_DENIED
     (FORBIDDEN: the credential may not call this tool, or not for this user);
     ALREADY_EXISTS (REQUEST_ID_REUSED: the `request_id` belongs to another call);
-    RESOURCE_EXHAUSTED (PAYLOAD_TOO_LARGE; CONCURRENCY_LIMITED, with RetryInfo);
+    RESOURCE_EXHAUSTED (PAYLOAD_TOO_LARGE; CONCURRENCY_LIMITED, with RetryInfo;
+    BUDGET_EXCEEDED: more than the call or its task may cost, metadata `used`,
+    `limit` and `price` in micros; INSUFFICIENT_CREDITS: the tenant has too few);
     DEADLINE_EXCEEDED (CLIENT_DEADLINE, TOOL_TIMEOUT; metadata `outcome` =
     `not_started`, `none` or `unknown`); CANCELLED (CANCELLED); ABORTED
     (OUTCOME_UNKNOWN: the side effect of an earlier call with this `request_id` was
@@ -203,8 +208,9 @@ class ToolExecutionAsyncStub(ToolExecutionStub):
     """Settles an execution in state OUTCOME_UNKNOWN, for operators of its tenant:
     by asking the tool's look-up function, or as the operator says. It becomes
     SUCCEEDED; or FAILED with `outcome` = `not_started`, and its request id may be
-    used again; or it stays as it is when the look-up cannot say yet. The audit
-    trail says who decided what. The tool itself is not called.
+    used again; or it stays as it is when the look-up cannot say yet. What was held
+    for it is charged or given back. The audit trail says who decided what. The
+    tool itself is not called.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND, also while it runs); PERMISSION_DENIED
     (FORBIDDEN); FAILED_PRECONDITION (INVALID_STATE: its outcome is known, or its
@@ -242,7 +248,9 @@ class ToolExecutionServicer(metaclass=_abc_1.ABCMeta):
         with BadRequest); UNAUTHENTICATED (UNAUTHENTICATED); PERMISSION_DENIED
         (FORBIDDEN: the credential may not call this tool, or not for this user);
         ALREADY_EXISTS (REQUEST_ID_REUSED: the `request_id` belongs to another call);
-        RESOURCE_EXHAUSTED (PAYLOAD_TOO_LARGE; CONCURRENCY_LIMITED, with RetryInfo);
+        RESOURCE_EXHAUSTED (PAYLOAD_TOO_LARGE; CONCURRENCY_LIMITED, with RetryInfo;
+        BUDGET_EXCEEDED: more than the call or its task may cost, metadata `used`,
+        `limit` and `price` in micros; INSUFFICIENT_CREDITS: the tenant has too few);
         DEADLINE_EXCEEDED (CLIENT_DEADLINE, TOOL_TIMEOUT; metadata `outcome` =
         `not_started`, `none` or `unknown`); CANCELLED (CANCELLED); ABORTED
         (OUTCOME_UNKNOWN: the side effect of an earlier call with this `request_id` was
@@ -334,8 +342,9 @@ class ToolExecutionServicer(metaclass=_abc_1.ABCMeta):
         """Settles an execution in state OUTCOME_UNKNOWN, for operators of its tenant:
         by asking the tool's look-up function, or as the operator says. It becomes
         SUCCEEDED; or FAILED with `outcome` = `not_started`, and its request id may be
-        used again; or it stays as it is when the look-up cannot say yet. The audit
-        trail says who decided what. The tool itself is not called.
+        used again; or it stays as it is when the look-up cannot say yet. What was held
+        for it is charged or given back. The audit trail says who decided what. The
+        tool itself is not called.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND, also while it runs); PERMISSION_DENIED
         (FORBIDDEN); FAILED_PRECONDITION (INVALID_STATE: its outcome is known, or its

@@ -29,8 +29,9 @@ class WorkerContext(Reporting):
         deadline_at: float,
         send: Callable[[bytes], None],
         receive: Callable[[], Frame],
+        reports_price: bool = False,
     ) -> None:
-        super().__init__(execution_id, task_id, caller)
+        super().__init__(execution_id, task_id, caller, reports_price=reports_price)
         self._deadline_at = deadline_at
         self._send = send
         self._receive = receive
@@ -74,6 +75,9 @@ class WorkerContext(Reporting):
 
     def _log(self, level: str, text: str) -> None:
         self._write(frame(["log", level, text]))
+
+    def _charge(self, micros: int) -> None:
+        self._write(frame(["charge", micros]))
 
     def _write(self, data: bytes) -> None:
         with self._sending:

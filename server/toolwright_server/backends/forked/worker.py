@@ -101,7 +101,7 @@ class Worker:
         tool = self._tools.get((call["tool"], call["version"]))
         if tool is None:
             return _unknown(call)
-        context = self._context(call)
+        context = self._context(call, tool)
         limit = tool.memory_limit_bytes or self._limits.memory_bytes
         self._allow(limit)
         token = otel.attach(self._telemetry(call))
@@ -117,7 +117,7 @@ class Worker:
             retire = "memory"
         return frame([*header, retire], end)
 
-    def _context(self, call: dict[str, Any]) -> WorkerContext:
+    def _context(self, call: dict[str, Any], tool: Tool) -> WorkerContext:
         return WorkerContext(
             call["execution_id"],
             call["task_id"],
@@ -125,6 +125,7 @@ class Worker:
             deadline_at=call["deadline"],
             send=self._send,
             receive=self._receive,
+            reports_price=tool.reports_price,
         )
 
     def _telemetry(self, call: dict[str, Any]) -> otel.Context:

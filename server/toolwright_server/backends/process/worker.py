@@ -15,6 +15,7 @@ from toolwright_server.backends.forked.frames import Garbage, Header, frame
 from toolwright_server.backends.forked.linux import is_ending
 from toolwright_server.backends.process.channel import Channel
 from toolwright_server.backends.process.failures import Ending, crashed, death, out_of_output, reported
+from toolwright_server.backends.reports import amount
 from toolwright_server.catalog.context import ToolCallError
 from toolwright_server.errors import Reason
 from toolwright_server.execution.backend import OutputLimit, Work
@@ -158,6 +159,8 @@ class Worker:
                 work.reporter.output(payload.decode() if is_text else payload, channel)
             case ["log", str(level), str(text)]:
                 work.reporter.log(level, text)
+            case ["charge", int(micros)]:
+                work.charge(amount(micros))
             case ["ask", str(tool)]:
                 self._ask(work, tool, payload)
             case _:

@@ -38,6 +38,8 @@ class Kind(StrEnum):
     """Records were deleted because of their age."""
     EXPORT = "export"
     """Somebody took a copy of the trail."""
+    CREDITS = "credits"
+    """Credits were granted."""
 
 
 class Entry(NamedTuple):

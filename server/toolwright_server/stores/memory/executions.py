@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from toolwright_server.execution.model import Execution, Stopped
+from toolwright_server.execution import charging
+from toolwright_server.execution.model import Execution, State, Stopped
 from toolwright_server.execution.query import ExecutionQuery, asked_for
 from toolwright_server.execution.store import CLAIM_SECONDS, gives_back
 from toolwright_server.identity import Caller
 from toolwright_server.stores.memory.events import MemoryEventLogs
+from toolwright_server.stores.memory.ledger import MemoryLedger
 
 # What a row costs beside its arguments and result, measured with tracemalloc on CPython 3.11, rounded up.
 ROW_BYTES = 2_048
@@ -33,7 +35,16 @@ class MemoryExecutionStore:
     Beyond the count a batch is evicted at once, so that the many little things of a row are given back by warm code.
     """
 
-    def __init__(self, bounds: Bounds, logs: MemoryEventLogs, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        bounds: Bounds,
+        logs: MemoryEventLogs,
+        clock: Callable[[], float] = time.time,
+        *,
+        credits_required: bool = False,
+    ) -> None:
+        self.ledger = MemoryLedger(clock, stands=self._stands)
+        self._credits_required = credits_required
         self._bounds = bounds
         self._logs = logs
         self._clock = clock
@@ -61,14 +72,22 @@ class MemoryExecutionStore:
     async def add(self, execution: Execution, *, awaited: bool = True) -> Execution | None:
         del awaited
         if execution.request_id:
-            holder = self._claim(execution)
+            holder = self._holder(execution)
             if holder is not None:
                 return holder
+        if execution.hold_micros:
+            move = charging.hold(execution, required=self._credits_required)
+            charging.held(execution, self.ledger.make(move))
+        if execution.request_id:
+            self._requests[_request_key(execution.caller, execution.request_id)] = execution.execution_id
         self._rows[execution.execution_id] = execution
         return None
 
     async def settle(self, execution: Execution, *, awaited: bool = True) -> None:
         del awaited
+        if execution.hold_micros:
+            for move in charging.settlements(execution):
+                execution.balance_micros = self.ledger.make(move).balance_micros
         if execution.request_id and gives_back(execution):
             self._free.add(execution.execution_id)
         size = ROW_BYTES + len(execution.arguments or b"") + len(execution.result or b"")
@@ -102,16 +121,22 @@ class MemoryExecutionStore:
         rows = (row for row in reversed(self._rows.values()) if asked_for(query, row) and _owns(caller, row))
         return list(islice(rows, query.limit))
 
-    def _claim(self, execution: Execution) -> Execution | None:
-        """Who holds the request id; None when it is the execution's from now on."""
+    def _holder(self, execution: Execution) -> Execution | None:
+        """Who holds the request id; None when the execution may have it."""
         key = _request_key(execution.caller, execution.request_id)
         held = self._requests.get(key)
         if held is not None and held not in self._free:
             holder = self._rows[held]
             if holder.create_time + CLAIM_SECONDS > self._clock():
                 return holder
-        self._requests[key] = execution.execution_id
         return None
+
+    def _stands(self, execution_id: str) -> bool | None:
+        """Whether a hold of this execution may be open; None: its outcome is unknown, or forgotten as unknown."""
+        row = self._rows.get(execution_id)
+        if row is None or row.state is State.OUTCOME_UNKNOWN:
+            return None
+        return not row.ended
 
     def _evict(self, count: int) -> None:
         """Keep at most `count` ended ones, and none that is too much or too old."""

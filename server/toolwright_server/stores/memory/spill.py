@@ -4,18 +4,19 @@ import os
 import struct
 import tempfile
 from bisect import bisect_right
+from dataclasses import astuple
 from pathlib import Path
 from typing import IO, Final
 
 import orjson
 
-from toolwright_server.execution.events import Event, Retried, StateChanged, Wrote
-from toolwright_server.execution.model import State
+from toolwright_server.execution.events import Event, Retried, StateChanged, Warned, Wrote
+from toolwright_server.execution.model import LimitWarning, State
 from toolwright_server.stores import failures
 
 # Sequence, time, kind, bytes of the channel, bytes of the data; channel and data follow.
 _HEAD: Final = struct.Struct("<QdBHI")
-_TEXT, _BYTES, _STATES, _RETRY = range(4)
+_TEXT, _BYTES, _STATES, _RETRY, _WARNING = range(5)
 # A place to begin reading for every so many bytes of the file: what stays in memory does not grow with the events.
 _MARK_BYTES = 1 << 15
 _BLOCK_BYTES = 1 << 17
@@ -76,13 +77,15 @@ class Spill:
 
 
 def encode(event: Event) -> bytes:
-    """The record of an output event, a change of state or a retry."""
+    """The record of an output event, a change of state, a retry or a warning."""
     what = event.what
     if isinstance(what, StateChanged):
         kind, channel, data = _STATES, b"", bytes((what.before.value, what.after.value))
     elif isinstance(what, Retried):
         kept = {**failures.plain(what.failure), "attempt": what.attempt, "delay": what.delay_seconds}
         kind, channel, data = _RETRY, b"", orjson.dumps(kept)
+    elif isinstance(what, Warned):
+        kind, channel, data = _WARNING, b"", orjson.dumps(astuple(what.warning))
     else:
         assert isinstance(what, Wrote), "droppable events are dropped, not spilled"
         channel = what.channel.encode("utf-8", "surrogatepass")
@@ -102,6 +105,8 @@ def decode(block: bytes, position: int) -> Event:
     if kind == _RETRY:
         kept = orjson.loads(data)
         return Event(sequence, time, Retried(kept["attempt"], failures.read(kept), kept["delay"]))
+    if kind == _WARNING:
+        return Event(sequence, time, Warned(LimitWarning(*orjson.loads(data))))
     channel = block[begin:middle].decode("utf-8", "surrogatepass")
     return Event(sequence, time, Wrote(channel, data.decode("utf-8", "surrogatepass") if kind == _TEXT else data))
 

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from toolwright_server.execution.model import Execution
 from toolwright_server.records.audit.model import Head
+from toolwright_server.records.ledger.model import Denial, Move, Moved
 
 # An entry of the audit trail as its author wrote it, and as a row: in the order of the columns of `audit_entries`.
 Entry = Any
@@ -28,6 +29,14 @@ class Unavailable(Unkept):
 
 class Fenced(Unkept):
     """This server's lease was taken over: whatever it ran is somebody else's to settle. Never tried again."""
+
+
+class Denied(Unkept):
+    """The ledger does not allow a move of this change: nothing of it was kept. Others of its group were."""
+
+    def __init__(self, denial: Denial, *, in_doubt: bool = False) -> None:
+        super().__init__(f"{denial.reason.name}: {denial.subject}", in_doubt=in_doubt)
+        self.denial = denial
 
 
 class Refused(Unkept):
@@ -58,6 +67,11 @@ class Change:
     statements: Sequence[tuple[sa.Executable, Mapping[str, Any]]] = field(default=())
     # What must look before it writes: it sees the rows of the group that were written before.
     work: Work | None = None
+    # Of credits, for the same commit; `work` may set them. A hold or a grant is alone: when it is denied, nothing of
+    # the change is kept.
+    moves: Sequence[Move] = ()
+    # What became of the last of them, once the change is kept.
+    moved: Moved | None = None
     # Called before whoever awaits the change is woken, and also when nobody does.
     done: Done | None = None
 

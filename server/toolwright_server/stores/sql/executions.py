@@ -13,13 +13,15 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from toolwright_server.errors import Failure, Reason, ToolwrightError
+from toolwright_server.execution import charging
 from toolwright_server.execution.model import Execution, State, Stopped
 from toolwright_server.execution.query import ExecutionQuery, asked_for
 from toolwright_server.execution.store import RecordFailed, gives_back
 from toolwright_server.identity import Caller
+from toolwright_server.records.ledger.refusals import denied
 from toolwright_server.stores.sql import queries, rows
 from toolwright_server.stores.sql.breaker import Breaker
-from toolwright_server.stores.sql.change import Change, Entry, Refused, Spill, Unavailable, Unkept
+from toolwright_server.stores.sql.change import Change, Denied, Entry, Refused, Spill, Unavailable, Unkept
 from toolwright_server.stores.sql.engine import Database
 from toolwright_server.stores.sql.tables import executions, request_ids
 from toolwright_server.stores.sql.writer import Writer
@@ -80,6 +82,7 @@ class SqlExecutionStore:
         ended: Callable[[Execution], None] | None = None,
         breaker: Breaker | None = None,
         clock: Callable[[], float] = time.time,
+        credits_required: bool = False,
     ) -> None:
         self._database = database
         self._writer = writer
@@ -88,6 +91,8 @@ class SqlExecutionStore:
         self._ended = ended
         self._breaker = breaker
         self._clock = clock
+        # Whether a tenant that was never granted credits has none, rather than no need of any.
+        self._credits_required = credits_required
         # What runs here, and what has ended but is not in the tables yet.
         self._live: dict[str, Execution] = {}
         # Begun without waiting, and then not kept: their settle brings the evidence of both.
@@ -99,11 +104,20 @@ class SqlExecutionStore:
         return len(self._live)
 
     async def add(self, execution: Execution, *, awaited: bool = True) -> Execution | None:
-        if execution.request_id:
-            return await self._claimed(execution)
         change = Change(execution, entries=self._evidence.intent(execution))
+        if execution.hold_micros:
+            awaited = True
+            change.moves = (charging.hold(execution, required=self._credits_required),)
+        if execution.request_id:
+            change.claims = True
+            holder = await self._claimed(change, execution)
+            if holder is None and change.moved is not None:
+                charging.held(execution, change.moved)
+            return holder
         if awaited:
             await self._begun(change)
+            if change.moved is not None:
+                charging.held(execution, change.moved)
         else:
             if change.entries:
                 change.done = lambda _, error: self._added(execution, error)
@@ -112,7 +126,9 @@ class SqlExecutionStore:
         return None
 
     async def settle(self, execution: Execution, *, awaited: bool = True) -> None:
-        change = Change(execution, frees=gives_back(execution), entries=self._last_entries(execution))
+        # First: what it has cost is in the row, and in the evidence.
+        moves = charging.settlements(execution) if execution.hold_micros else ()
+        change = Change(execution, frees=gives_back(execution), entries=self._last_entries(execution), moves=moves)
         settling = _Settling(self, change)
         change.done = settling
         if not awaited:
@@ -183,9 +199,8 @@ class SqlExecutionStore:
     def _is_sqlite(self) -> bool:
         return self._database.options.is_sqlite
 
-    async def _claimed(self, execution: Execution) -> Execution | None:
+    async def _claimed(self, change: Change, execution: Execution) -> Execution | None:
         """Keep an execution that has a request id, unless another one has the same: that one."""
-        change = Change(execution, claims=True, entries=self._evidence.intent(execution))
         while True:
             holder_id = await self._begun(change)
             if holder_id is None:
@@ -205,6 +220,8 @@ class SqlExecutionStore:
             self._breaker.check()
         try:
             return await self._tried(change)
+        except Denied as error:
+            raise denied(error.denial) from error
         except Unkept as error:
             refused = _refused(error)
             if error.in_doubt:
@@ -224,6 +241,9 @@ class SqlExecutionStore:
         except Unavailable:
             self._breaker.failed()
             raise
+        except Denied:
+            self._breaker.worked()
+            raise
         self._breaker.worked()
         return holder
 
@@ -231,7 +251,9 @@ class SqlExecutionStore:
         execution.move(state)
         execution.failure = failure
         execution.end_time = self._clock()
-        change = Change(execution, frees=bool(execution.request_id), entries=self._evidence.outcome(execution))
+        moves = charging.settlements(execution) if execution.hold_micros else ()
+        entries = self._evidence.outcome(execution)
+        change = Change(execution, frees=bool(execution.request_id), entries=entries, moves=moves)
         change.done = _Settling(self, change)
         self._writer.submit_unawaited(change)
 
@@ -253,6 +275,8 @@ class SqlExecutionStore:
         execution = change.execution
         assert execution is not None
         self._settling.discard(execution.execution_id)
+        if change.moved is not None and error is None:
+            execution.balance_micros = change.moved.balance_micros
         self._tell(execution)
         if isinstance(error, Unavailable) and self._spilled(change):
             return True

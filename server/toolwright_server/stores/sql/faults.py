@@ -16,3 +16,11 @@ def unavailable(error: BaseException) -> ToolwrightError:
     what = (str(cause).splitlines() or [""])[0] or type(cause).__name__
     _logger.warning("the database cannot be used now: %s", what[:300])
     return ToolwrightError(Reason.STORE_UNAVAILABLE, "the database cannot be used now", retry_delay=RETRY_SECONDS)
+
+
+def not_started(error: BaseException) -> ToolwrightError:
+    """STORE_UNAVAILABLE that says that nothing of what was asked has begun."""
+    failure = unavailable(error).failure
+    return ToolwrightError(
+        failure.reason, failure.message, retry_delay=failure.retry_delay, metadata={"outcome": "not_started"}
+    )

@@ -5,7 +5,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from toolwright_server.stores.sql.change import Change, Done, Entry, Unkept, Work
+from toolwright_server.records.ledger.model import Denial, Move, Moved
+from toolwright_server.stores.sql.change import Change, Denied, Done, Entry, Unkept, Work
 from toolwright_server.stores.sql.rows import Row, values
 
 _logger = logging.getLogger(__name__)
@@ -19,7 +20,19 @@ Claim = tuple[str, str, str, str, bytes, float]
 class Pending:
     """One change that waits for its commit. `since` is when, on the loop's clock."""
 
-    __slots__ = ("change", "claim", "found", "free", "future", "row", "settled", "since", "size")
+    __slots__ = (
+        "change",
+        "claim",
+        "denied",
+        "found",
+        "free",
+        "future",
+        "quiet",
+        "row",
+        "settled",
+        "since",
+        "size",
+    )
 
     def __init__(self, change: Change, since: float, future: "asyncio.Future[str | None] | None" = None) -> None:
         self.change = change
@@ -31,6 +44,9 @@ class Pending:
         self.size = 0
         # The audit entries of the change's work, as it ran last.
         self.found: Sequence[Entry] = ()
+        # A move of it was not made, when it was tried last: why, and that the audit trail is not told of it.
+        self.denied: Denied | None = None
+        self.quiet = False
         self.settled = False
 
     def render(self, claim_seconds: float) -> None:
@@ -65,8 +81,14 @@ class Pending:
                 future.set_result(holder)
             else:
                 # An exception of its own for each: they gather tracebacks.
-                future.set_exception(type(error)(str(error), in_doubt=error.in_doubt))
+                future.set_exception(_again(error))
         return True
+
+
+def _again(error: Unkept) -> Unkept:
+    if isinstance(error, Denied):
+        return Denied(error.denial)
+    return type(error)(str(error), in_doubt=error.in_doubt)
 
 
 def _tell(done: Done, holder: str | None, error: Unkept | None) -> None:
@@ -131,7 +153,7 @@ def entries(items: Sequence[Pending], lost: Sequence[str | None]) -> list[Entry]
     return [
         entry
         for item, holder in zip(items, lost, strict=True)
-        if (item.change.entries or item.found) and holder is None
+        if (item.change.entries or item.found) and holder is None and not item.quiet
         for entry in (*item.change.entries, *item.found)
     ]
 
@@ -143,6 +165,39 @@ def works(items: Sequence[Pending], lost: Sequence[str | None]) -> list[tuple[Pe
         for item, holder in zip(items, lost, strict=True)
         if item.change.work is not None and holder is None
     ]
+
+
+def moves(items: Sequence[Pending], lost: Sequence[str | None]) -> list[tuple[Pending, Move]]:
+    """The moves of credits, in the order in which they were submitted; `make` says what became of them."""
+    found: list[tuple[Pending, Move]] = []
+    for item, holder in zip(items, lost, strict=True):
+        if item.change.moves:
+            # A group that is tried again knows nothing of the last time.
+            item.denied, item.quiet = None, False
+            if holder is None:
+                found += [(item, move) for move in item.change.moves]
+    return found
+
+
+def made(moves: Sequence[tuple[Pending, Move]], results: Sequence[Moved | Denial]) -> list[Pending]:
+    """Tell the changes what became of their moves; those that were denied."""
+    denied: dict[int, Pending] = {}
+    for (item, _), result in zip(moves, results, strict=True):
+        if isinstance(result, Denial):
+            item.denied, item.quiet = Denied(result), True
+            denied[id(item)] = item
+        else:
+            item.change.moved = result
+            # A grant that was made before.
+            item.quiet = item.quiet or (result.repeated and result.entry is not None)
+    return list(denied.values())
+
+
+def gone(items: Sequence[Pending], denied: Sequence[Pending]) -> tuple[list[str], list[Claim]]:
+    """What was written for changes that were denied then: ids of executions, and claims."""
+    kept = {item.row[0] for item in items if item.row is not None and item.denied is None}
+    ids = [item.row[0] for item in denied if item.row is not None and item.row[0] not in kept]
+    return ids, [item.claim for item in denied if item.claim is not None]
 
 
 def statements(items: Sequence[Pending], lost: Sequence[str | None]) -> list[tuple[Any, Mapping[str, Any]]]:

@@ -6,13 +6,14 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from toolwright_server.errors import ToolwrightError
 from toolwright_server.identity import Caller, Role
 from toolwright_server.identity.keys import ApiKey
+from toolwright_server.keys.store import TOPIC
 from toolwright_server.records.audit.model import Entry, Kind
 from toolwright_server.stores.sql.change import Change, Unkept
 from toolwright_server.stores.sql.engine import Database
-from toolwright_server.stores.sql.faults import unavailable
+from toolwright_server.stores.sql.faults import not_started
+from toolwright_server.stores.sql.notices import notify
 from toolwright_server.stores.sql.tables import api_keys
 from toolwright_server.stores.sql.writer import Writer
 
@@ -65,7 +66,10 @@ class SqlKeyStore:
             update = sa.update(api_keys).where(_C.key_id == key_id, _C.revoke_time.is_(None))
             changed = connection.execute(update.values(revoke_time=time)).rowcount
             found[:] = [_key(row) for row in connection.execute(one)]
-            return self._evidence("revoked", found[0], by, time) if changed and found else ()
+            if not changed or not found:
+                return ()
+            notify(connection, TOPIC)
+            return self._evidence("revoked", found[0], by, time)
 
         await self._keep(Change(work=work))
         return found[0] if found else None
@@ -77,7 +81,7 @@ class SqlKeyStore:
         try:
             await self._writer.submit(change)
         except Unkept as error:
-            raise _not_started(error) from error
+            raise not_started(error) from error
 
     async def _read(self, query: sa.Select[*tuple[Any, ...]]) -> Sequence[ApiKey]:
         return [_key(row) for row in await self._rows(query)]
@@ -87,15 +91,7 @@ class SqlKeyStore:
             async with self._database.reading() as connection:
                 return (await connection.execute(query)).all()
         except (OSError, TimeoutError, SQLAlchemyError) as error:
-            raise _not_started(error) from error
-
-
-def _not_started(error: BaseException) -> ToolwrightError:
-    """STORE_UNAVAILABLE for whoever could not be told apart: whatever it wanted, nothing of it has begun."""
-    failure = unavailable(error).failure
-    return ToolwrightError(
-        failure.reason, failure.message, retry_delay=failure.retry_delay, metadata={"outcome": "not_started"}
-    )
+            raise not_started(error) from error
 
 
 def _values(key: ApiKey) -> dict[str, Any]:

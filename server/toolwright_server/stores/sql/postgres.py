@@ -14,6 +14,7 @@ from toolwright_server.stores.sql import group, statements
 from toolwright_server.stores.sql.change import Fenced, Linker, NoLinker, Refused, Unavailable, Unkept
 from toolwright_server.stores.sql.engine import DatabaseOptions, postgres_engine
 from toolwright_server.stores.sql.group import Claim, ClaimKey, Outcome, Pending
+from toolwright_server.stores.sql.moves import moved
 
 _logger = logging.getLogger(__name__)
 
@@ -125,6 +126,11 @@ class PostgresSink:
             await raw.execute(insert.text, *insert.arrays(rows))
         for item, work in group.works(items, lost):
             item.found = await connection.run_sync(work)
+        for statement, parameters in group.statements(items, lost):
+            await connection.execute(statement, parameters)
+        moves = group.moves(items, lost)
+        if moves:
+            await connection.run_sync(moved, items, moves, self._clock())
         entries = group.entries(items, lost)
         if entries:
             for head in self._linker.doubts():
@@ -132,8 +138,6 @@ class PostgresSink:
                     self._linker.resolve(head)
             insert = statements.POSTGRES_ENTRIES
             await raw.execute(insert.text, *insert.arrays(self._linker.link(entries)))
-        for statement, parameters in group.statements(items, lost):
-            await connection.execute(statement, parameters)
         return lost
 
     async def _claim(self, raw: Any, claimed: dict[ClaimKey, Claim]) -> dict[ClaimKey, str]:

@@ -3,18 +3,20 @@
 Each decision looks at the row and changes it in one transaction of the writer, with its entry in the audit trail.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from toolwright_server.errors import Reason, ToolwrightError
+from toolwright_server.execution.charging import settlements
 from toolwright_server.execution.leases import Lease
 from toolwright_server.execution.model import TERMINAL, Execution, State
 from toolwright_server.execution.verdict import Judge, entry
+from toolwright_server.records.ledger.model import Move
 from toolwright_server.stores.sql import rows
-from toolwright_server.stores.sql.change import Change, Entry, Refused, Unkept, Work
+from toolwright_server.stores.sql.change import Change, Entry, Refused, Unkept
 from toolwright_server.stores.sql.engine import Database
 from toolwright_server.stores.sql.faults import unavailable
 from toolwright_server.stores.sql.tables import UNFINISHED, executions, request_ids, servers
@@ -27,7 +29,7 @@ _WITHOUT_ARGUMENTS: Final = tuple(
     sa.literal(None, sa.LargeBinary).label("arguments") if column is _C.arguments else column for column in rows.COLUMNS
 )
 _NUMBERS: Final = {column.name: number for number, column in enumerate(rows.COLUMNS)}
-_DECIDED: Final = ("state", "end_time", "stopped", "body", "result", "salt")
+_DECIDED: Final = ("state", "end_time", "stopped", "body", "result", "salt", "cost_micros")
 
 
 class SqlRecovery:
@@ -56,9 +58,9 @@ class SqlRecovery:
         )
         found: list[Execution] = []
 
-        def work(connection: sa.Connection) -> Sequence[Entry]:
+        def work(connection: sa.Connection, moves: list[Move]) -> Sequence[Entry]:
             found[:] = [rows.execution(row) for row in connection.execute(query).all()]
-            return [entry for execution in found for entry in self._judged(connection, execution, judge)]
+            return [entry for execution in found for entry in self._judged(connection, moves, execution, judge)]
 
         await self._transact(work)
         return found
@@ -67,9 +69,9 @@ class SqlRecovery:
         query = sa.select(*rows.COLUMNS).where(_C.execution_id == execution_id).with_for_update()
         found: list[Execution] = []
 
-        def work(connection: sa.Connection) -> Sequence[Entry]:
+        def work(connection: sa.Connection, moves: list[Move]) -> Sequence[Entry]:
             found[:] = [rows.execution(row) for row in connection.execute(query).all()]
-            return self._judged(connection, found[0], judge) if found else ()
+            return self._judged(connection, moves, found[0], judge) if found else ()
 
         await self._transact(work)
         return found[0] if found else None
@@ -86,7 +88,7 @@ class SqlRecovery:
         """
         found: list[State | None] = []
 
-        def work(connection: sa.Connection) -> Sequence[Entry]:
+        def work(connection: sa.Connection, moves: list[Move]) -> Sequence[Entry]:
             query = sa.select(_C.state).where(_C.execution_id == execution.execution_id).with_for_update()
             number = connection.scalar(query)
             found.append(None if number is None else State(number))
@@ -99,15 +101,19 @@ class SqlRecovery:
                 _update(connection, execution.execution_id, {name: values[name] for name in rows.MUTABLE})
             if frees:
                 _free(connection, execution)
+            moves += settlements(execution)
             return entries
 
         await self._transact(work)
         return found[-1]
 
-    def _judged(self, connection: sa.Connection, execution: Execution, judge: Judge) -> Sequence[Entry]:
+    def _judged(
+        self, connection: sa.Connection, moves: list[Move], execution: Execution, judge: Judge
+    ) -> Sequence[Entry]:
         verdict = judge(execution)
         if verdict is None:
             return ()
+        moves += settlements(verdict.execution)
         said = (entry(verdict),) if self._audited else ()
         values = rows.values(verdict.execution)
         _update(connection, execution.execution_id, {name: values[_NUMBERS[name]] for name in _DECIDED})
@@ -115,9 +121,16 @@ class SqlRecovery:
             _free(connection, execution)
         return said
 
-    async def _transact(self, work: Work) -> None:
+    async def _transact(self, decide: Callable[[sa.Connection, list[Move]], Sequence[Entry]]) -> None:
+        """Have something decided, and the moves of credits made that it orders."""
+        moves: list[Move] = []
+
+        def work(connection: sa.Connection) -> Sequence[Entry]:
+            moves.clear()
+            return decide(connection, moves)
+
         try:
-            await self._writer.submit(Change(work=work))
+            await self._writer.submit(Change(work=work, moves=moves))
         except Refused as error:
             raise ToolwrightError(Reason.INTERNAL, f"the database refuses a decision: {error}") from error
         except Unkept as error:

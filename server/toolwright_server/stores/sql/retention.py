@@ -15,13 +15,16 @@ from toolwright_server.stores.sql.change import Change, Unkept
 from toolwright_server.stores.sql.engine import Database
 from toolwright_server.stores.sql.faults import unavailable
 from toolwright_server.stores.sql.queries import id_at
-from toolwright_server.stores.sql.tables import executions, request_ids
+from toolwright_server.stores.sql.tables import executions, ledger_holds, request_ids, task_costs
 from toolwright_server.stores.sql.writer import DAY_SECONDS, Writer
 
 _C: Final = executions.c
 _R: Final = request_ids.c
 # A digest is kept as long as the payload that it is made of: from the one the other might be guessed.
 _HAS_PAYLOAD: Final = sa.or_(_C.digest != b"", _C.arguments.is_not(None), _C.result.is_not(None), _C.salt.is_not(None))
+# What is held for an unknown outcome stays visible until somebody settles it.
+_NOT_HELD: Final = ~sa.exists().where(ledger_holds.c.execution_id == _C.execution_id)
+_TASK: Final = sa.tuple_(task_costs.c.tenant, task_costs.c.user_id, task_costs.c.task_id)
 _NO_PAYLOAD: Final[Mapping[str, Any]] = {"digest": b"", "arguments": None, "result": None, "salt": None}
 
 _Row = sa.Row[*tuple[Any, ...]]
@@ -39,13 +42,14 @@ class SqlRetention:
 
     async def executions(self, before: float, limit: int) -> int:
         """Erase whole executions that ended before `before`, and the claims of their request ids."""
-        ids = await self._old(before, limit)
+        ids = await self._old(before, limit, _NOT_HELD)
 
         def erase(connection: sa.Connection) -> Sequence[_Row]:
             found = _locked(connection, _C.execution_id.in_(ids))
             gone = [row.execution_id for row in found]
             connection.execute(sa.delete(executions).where(_C.execution_id.in_(gone)))
             connection.execute(sa.delete(request_ids).where(*_claimed(found)))
+            connection.execute(sa.delete(task_costs).where(_TASK.in_(_old_tasks(before, limit))))
             return found
 
         return await self._erased("executions", before, ids, erase)
@@ -98,6 +102,13 @@ class SqlRetention:
         # What another server erased at the same moment counts as well: more may lie behind it. Unless all was its own:
         # then it goes on alone.
         return len(ids) if gone else 0
+
+
+def _old_tasks(before: float, limit: int) -> sa.Select[*tuple[Any, ...]]:
+    """Tasks that nothing was counted for since: their budgets are of no use to anybody any more."""
+    cost = task_costs.c
+    query = sa.select(cost.tenant, cost.user_id, cost.task_id).where(cost.update_time < before)
+    return query.order_by(cost.update_time).limit(limit).with_for_update(skip_locked=True)
 
 
 def _locked(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> Sequence[_Row]:

@@ -1,13 +1,14 @@
 """Executions as rows and back. The columns are what is filtered by; the rest is one JSON object, the body."""
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Any, Final
 
 import orjson
 
 from toolwright_server.catalog.model import Effect
 from toolwright_server.execution.deadline import DeadlineSource
-from toolwright_server.execution.model import Execution, State, Stopped
+from toolwright_server.execution.model import Execution, LimitWarning, State, Stopped
 from toolwright_server.identity import Caller
 from toolwright_server.stores import failures
 from toolwright_server.stores.sql.tables import executions
@@ -16,8 +17,20 @@ Row = tuple[Any, ...]
 
 COLUMNS: Final = tuple(executions.columns)
 # What a later change of an execution may find different. The rest is as it was at first.
-MUTABLE: Final = ("state", "server_id", "epoch", "end_time", "stopped", "body", "arguments", "result", "salt")
+MUTABLE: Final = (
+    "state",
+    "server_id",
+    "epoch",
+    "end_time",
+    "stopped",
+    "body",
+    "arguments",
+    "result",
+    "salt",
+    "cost_micros",
+)
 
+_COSTS: Final = 24
 _STATES = {state.value: state for state in State}
 _STOPPED = {stopped.value: stopped for stopped in Stopped}
 # By dictionary: Enum calls and `.name` cost ten times as much, twice a call.
@@ -53,6 +66,8 @@ def values(execution: Execution) -> Row:
         execution.arguments,
         execution.result,
         execution.salt,
+        execution.hold_micros,
+        execution.cost_micros,
     )
 
 
@@ -81,6 +96,9 @@ def execution(row: Sequence[Any]) -> Execution:
         arguments=row[21],
         result=row[22],
         salt=row[23],
+        # Written down beside the database by a release that knew no costs, a row ends before them.
+        hold_micros=row[24] if len(row) > _COSTS else 0,
+        cost_micros=row[25] if len(row) > _COSTS else 0,
         tool_version=body["tool_version"],
         effect=Effect(body["effect"]),
         deadline_time=body["deadline_time"],
@@ -93,6 +111,9 @@ def execution(row: Sequence[Any]) -> Execution:
         queue_seconds=body.get("queue_seconds"),
         tool_seconds=body.get("tool_seconds"),
         failure=failures.read(body["failure"]) if "failure" in body else None,
+        metered=body.get("metered", False),
+        reported_micros=body.get("reported_micros", 0),
+        warnings=tuple(LimitWarning(*kept) for kept in body.get("warnings", ())),
     )
 
 
@@ -113,6 +134,11 @@ def _body(execution: Execution) -> dict[str, Any]:
         body["queue_seconds"] = execution.queue_seconds
     if execution.tool_seconds is not None:
         body["tool_seconds"] = execution.tool_seconds
+    if execution.metered:
+        body["metered"] = True
+        body["reported_micros"] = execution.reported_micros
+    if execution.warnings:
+        body["warnings"] = [astuple(warning) for warning in execution.warnings]
     if execution.failure is not None:
         body["failure"] = failures.plain(execution.failure)
     return body

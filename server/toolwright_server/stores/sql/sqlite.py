@@ -13,9 +13,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from toolwright_server.stores.sql import group, statements
-from toolwright_server.stores.sql.change import Fenced, Linker, NoLinker, Refused, Unavailable, Unkept
+from toolwright_server.stores.sql.change import Entry, Fenced, Linker, NoLinker, Refused, Unavailable, Unkept
 from toolwright_server.stores.sql.engine import DatabaseOptions, sqlite_engine
 from toolwright_server.stores.sql.group import Claim, ClaimKey, Outcome, Pending
+from toolwright_server.stores.sql.moves import moved
 
 _logger = logging.getLogger(__name__)
 
@@ -121,16 +122,22 @@ class SqliteSink:
             cursor.execute(text, values)
         for item, work in group.works(items, lost):
             item.found = work(connection)
-        entries = group.entries(items, lost)
-        if entries:
-            for head in self._linker.doubts():
-                if cursor.execute(statements.SQLITE_LINKED, head).fetchone() is not None:
-                    self._linker.resolve(head)
-            for text, values in statements.SQLITE_ENTRIES.batches(self._linker.link(entries)):
-                cursor.execute(text, values)
         for statement, parameters in group.statements(items, lost):
             connection.execute(statement, parameters)
+        moves = group.moves(items, lost)
+        if moves:
+            moved(connection, items, moves, self._clock())
+        entries = group.entries(items, lost)
+        if entries:
+            self._link(cursor, entries)
         return lost
+
+    def _link(self, cursor: sqlite3.Cursor, entries: Sequence[Entry]) -> None:
+        for head in self._linker.doubts():
+            if cursor.execute(statements.SQLITE_LINKED, head).fetchone() is not None:
+                self._linker.resolve(head)
+        for text, values in statements.SQLITE_ENTRIES.batches(self._linker.link(entries)):
+            cursor.execute(text, values)
 
     def _claim(self, cursor: sqlite3.Cursor, claimed: dict[ClaimKey, Claim]) -> dict[ClaimKey, str]:
         """Who holds each key now."""

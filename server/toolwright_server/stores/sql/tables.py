@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from toolwright_server.execution.model import TERMINAL, State
 
 # The newest migration. A database that is there already needs no look into `migrations/`, nor alembic.
-REVISION: Final = "0002"
+REVISION: Final = "0004"
 
 metadata = sa.MetaData()
 
@@ -27,6 +27,11 @@ def _key(name: str, **options: Any) -> sa.Column[str]:
     return sa.Column(name, _Key, nullable=False, **options)
 
 
+def _micros(name: str, **options: Any) -> sa.Column[int]:
+    """Credits, in whole millionths."""
+    return sa.Column(name, _Number, nullable=False, **options)
+
+
 def _partial(name: str, *columns: str, where: str) -> sa.Index:
     """An index over the few rows that `where` names. A query must repeat `where` literally, or SQLite ignores it."""
     return sa.Index(name, *columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
@@ -37,6 +42,8 @@ UNFINISHED: Final = f"state < {min(TERMINAL).value}"
 FAILED: Final = f"{State.SUCCEEDED.value} < state"
 A_STEP: Final = "task_id <> execution_id"
 IN_A_SESSION: Final = "session_id <> ''"
+ABOUT_A_CALL: Final = "execution_id <> ''"
+EXPIRING: Final = "0 < left_micros"
 
 executions = sa.Table(
     "executions",
@@ -74,6 +81,9 @@ executions = sa.Table(
     sa.Column("result", sa.LargeBinary),
     # Of the audit trail's digests of both; erased with them.
     sa.Column("salt", sa.LargeBinary),
+    # What is held for it at most, and what it has cost in the end.
+    _micros("hold_micros", server_default=sa.text("0")),
+    _micros("cost_micros", server_default=sa.text("0")),
     # get; an admin's list, whose order it is; retention, which goes by the time in the id.
     sa.PrimaryKeyConstraint("execution_id", name="executions_pk"),
     # An operator's list: `tenant = ? ORDER BY execution_id DESC`.
@@ -184,6 +194,111 @@ api_keys = sa.Table(
     sa.Index("api_keys_of_tenant", "tenant", "key_id"),
     # What was revoked lately, which every server asks every other second.
     _partial("api_keys_revoked", "revoke_time", where="revoke_time IS NOT NULL"),
+)
+
+tool_settings = sa.Table(
+    "tool_settings",
+    metadata,
+    _key("tenant"),
+    _key("tool"),
+    # Of the last change among all: each is higher than those committed before it.
+    sa.Column("revision", _Number, nullable=False),
+    sa.Column("update_time", _Time, nullable=False),
+    # The principal.
+    _key("updater"),
+    # What is set, as a JSON object: see tool_settings.py.
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("tenant", "tool", name="tool_settings_pk"),
+    # What was changed lately, which every server asks when it is told and every other second.
+    sa.Index("tool_settings_changed", "revision", unique=True),
+)
+
+ledger_accounts = sa.Table(
+    "ledger_accounts",
+    metadata,
+    _key("tenant"),
+    # records.ledger.model.Account; a tenant has all of them, or none while credits are off for it.
+    _key("account"),
+    _micros("balance_micros"),
+    # The last transaction that moved it; the highest of a tenant's accounts is its last one.
+    sa.Column("last_number", _Number, nullable=False),
+    # In this order they are locked, all of a tenant before those of the next.
+    sa.PrimaryKeyConstraint("tenant", "account", name="ledger_accounts_pk"),
+    sqlite_with_rowid=False,
+)
+
+ledger_entries = sa.Table(
+    "ledger_entries",
+    metadata,
+    _key("tenant"),
+    # Of the transaction, from 1 without gaps within the tenant.
+    sa.Column("number", _Number, nullable=False),
+    _key("account"),
+    _key("kind"),
+    _micros("amount_micros"),
+    _micros("balance_micros"),
+    sa.Column("time", _Time, nullable=False),
+    # Empty when there is none; so are the next three.
+    _key("execution_id"),
+    _key("request_id"),
+    _key("user_id"),
+    _key("note"),
+    # A tenant's list: `tenant = ? ORDER BY number DESC, account`.
+    sa.PrimaryKeyConstraint("tenant", "number", "account", name="ledger_entries_pk"),
+    # Those of one execution.
+    _partial("ledger_entries_of_execution", "execution_id", where=ABOUT_A_CALL),
+)
+
+ledger_holds = sa.Table(
+    "ledger_holds",
+    metadata,
+    # Holds that are open; one that is settled has no row any more.
+    _key("execution_id"),
+    _key("tenant"),
+    _key("user_id"),
+    _key("task_id"),
+    _micros("amount_micros"),
+    # 0: credits were off for the tenant, only the task's cost counts it.
+    sa.Column("credited", sa.SmallInteger, nullable=False),
+    # What it took of grants that expire: a JSON array of pairs.
+    _key("parts"),
+    sa.Column("time", _Time, nullable=False),
+    sa.PrimaryKeyConstraint("execution_id", name="ledger_holds_pk"),
+)
+
+ledger_grants = sa.Table(
+    "ledger_grants",
+    metadata,
+    _key("tenant"),
+    _key("request_id"),
+    sa.Column("number", _Number, nullable=False),
+    _micros("amount_micros"),
+    _micros("balance_micros"),
+    sa.Column("time", _Time, nullable=False),
+    _key("user_id"),
+    _key("note"),
+    # Null: never.
+    sa.Column("expire_time", _Time),
+    # What will expire; 0 for a grant that never does.
+    _micros("left_micros"),
+    sa.PrimaryKeyConstraint("tenant", "request_id", name="ledger_grants_pk"),
+    # What is looked at before every hold of the tenant.
+    _partial("ledger_grants_expiring", "tenant", where=EXPIRING),
+)
+
+task_costs = sa.Table(
+    "task_costs",
+    metadata,
+    _key("tenant"),
+    _key("user_id"),
+    _key("task_id"),
+    # What its calls have cost, and what is held for those that run.
+    _micros("cost_micros"),
+    sa.Column("update_time", _Time, nullable=False),
+    sa.PrimaryKeyConstraint("tenant", "user_id", "task_id", name="task_costs_pk"),
+    # Retention.
+    sa.Index("task_costs_by_time", "update_time"),
+    sqlite_with_rowid=False,
 )
 
 facts = sa.Table(

@@ -176,7 +176,7 @@ class Writer:
             self._limit = min(self._options.group_changes, self._limit * 2)
             self.changes += len(group)
             for item, holder in zip(group, outcome, strict=True):
-                item.resolve(holder, None)
+                item.resolve(holder, item.denied)
             rest = self._rest(len(group))
         if rest:
             self._scheduled = True

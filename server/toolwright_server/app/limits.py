@@ -1,0 +1,66 @@
+"""The limits of one server, put together: rules and their file, counters, the line of those who wait."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from toolwright_server.limits.limiter import Limiter
+from toolwright_server.limits.line import Line
+from toolwright_server.limits.reloading import RuleFile
+from toolwright_server.limits.store import LimitStore
+from toolwright_server.settings import Settings
+from toolwright_server.stores.memory.limits import MemoryLimitStore
+from toolwright_server.stores.redis.opening import RedisLimitOptions, open_limit_store
+from toolwright_server.telemetry import Metrics
+
+# Places come free on other servers as well, which tell nobody.
+POLL_SECONDS: Final = 0.1
+# A place is renewed so often within its lease.
+_RENEWALS: Final = 3
+
+
+class Limits:
+    """Opened before the first call is served, closed after the last one was settled."""
+
+    def __init__(self, file: RuleFile, limiter: Limiter, close_store: Callable[[], Awaitable[None]]) -> None:
+        self._file = file
+        self._close_store = close_store
+        self.rulebook = file.rulebook
+        self.limiter = limiter
+
+    @classmethod
+    async def open(cls, settings: Settings, metrics: Metrics) -> "Limits":
+        """Read the rules and reach the shared store, if there is one; follow both from now on.
+
+        Raises SettingsError when the limits file or the store's address cannot be used.
+        """
+        path = Path(settings.limits_file) if settings.limits_file else None
+        file = RuleFile(path, settings.limits_file_check_seconds, refused=metrics.limits_file_refused)
+        url, store, close_store, poll = settings.redis_url.get_secret_value(), MemoryLimitStore(), _nothing, None
+        counters: LimitStore = store
+        if url:
+            lease = settings.redis_lease_seconds
+            options = RedisLimitOptions(url, settings.server_id, settings.redis_timeout_milliseconds, lease)
+            counters = shared = await open_limit_store(options, store, metrics)
+            close_store, poll = shared.close, POLL_SECONDS
+        limiter = Limiter(
+            counters,
+            file.rulebook,
+            Line(settings.limits_queue_limit, poll),
+            metrics,
+            renew_seconds=settings.redis_lease_seconds / _RENEWALS,
+        )
+        limits = cls(file, limiter, close_store)
+        file.start()
+        limiter.start()
+        return limits
+
+    async def close(self) -> None:
+        """Tell the counters of the last calls that have ended."""
+        await self._file.close()
+        await self.limiter.close()
+        await self._close_store()
+
+
+async def _nothing() -> None:
+    """A store in process ends with it."""

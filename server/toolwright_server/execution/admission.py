@@ -1,0 +1,76 @@
+"""Whether a call may begin by its limits: at once, or after waiting for a place within its deadline.
+
+Who makes a call again that was made already is answered whatever its limits say: nothing runs for it.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from toolwright_server.catalog.model import Tool
+from toolwright_server.catalog.settings_model import LIMIT_KINDS
+from toolwright_server.errors import Reason, ToolwrightError
+from toolwright_server.execution.deadline import Deadline
+from toolwright_server.execution.model import Execution, Invocation, LimitWarning
+from toolwright_server.execution.store import ExecutionStore, claims
+from toolwright_server.limits import refusal as limits
+from toolwright_server.limits.limiter import Admission, Asked, Limiter
+from toolwright_server.limits.model import Kind
+from toolwright_server.limits.rules import CostLimits
+
+# As tool settings name them, which see.
+_KINDS: Final = {name: Kind[name.upper()] for name in LIMIT_KINDS}
+
+
+class Admissions:
+    """Asks the limiter for each call. The execution's id is the token under which its places are held."""
+
+    def __init__(self, limiter: Limiter, store: ExecutionStore) -> None:
+        self._limiter = limiter
+        self._store = store
+
+    def at_once(self, invocation: Invocation, tool: Tool, execution: Execution) -> Admission | None:
+        """Let a call in without waiting; None when that takes `admitted`. Raises as that."""
+        if invocation.request_id:
+            return None
+        asked = _asked(invocation, tool)
+        checks = self._limiter.checks_for(asked)
+        return self._limiter.admit_now(checks, execution.execution_id, may_wait=not asked.nested)
+
+    async def admitted(
+        self, invocation: Invocation, tool: Tool, execution: Execution, deadline: Deadline
+    ) -> Admission | Execution:
+        """Let a call in, or the execution that holds its request id already.
+
+        Raises RATE_LIMITED or CONCURRENCY_LIMITED. Cancelled, it leaves nothing behind.
+        """
+        asked, token = _asked(invocation, tool), execution.execution_id
+        if not invocation.request_id:
+            return await self._limiter.admit(asked, token, deadline.remaining())
+        try:
+            return await self._limiter.admit(asked, token, 0.0)
+        except ToolwrightError as refused:
+            holder = await self._store.find(invocation.caller, invocation.request_id)
+            if holder is not None and claims(holder, execution.create_time):
+                return holder
+            if refused.failure.reason is not Reason.CONCURRENCY_LIMITED or asked.nested:
+                raise
+        return await self._limiter.admit(asked, token, deadline.remaining())
+
+    def costs(self, invocation: Invocation) -> CostLimits:
+        """What calls of its tenant may cost."""
+        return self._limiter.cost_limits(invocation.caller.tenant)
+
+
+def kept(warnings: Sequence[limits.LimitWarning], now: float) -> tuple[LimitWarning, ...]:
+    """Warnings as an execution keeps them: with the time at which one more fits, `now` in seconds since the epoch."""
+    return tuple(
+        LimitWarning(each.kind, each.subject, each.threshold_percent, each.used, each.limit, now + each.reset_seconds)
+        for each in warnings
+    )
+
+
+def _asked(invocation: Invocation, tool: Tool) -> Asked:
+    caller, overrides = invocation.caller, None
+    if tool.terms is not None and tool.terms.limits:
+        overrides = {_KINDS[name]: limit for name, limit in tool.terms.limits.items()}
+    return Asked(caller.tenant, caller.user, tool.name, tool.category, overrides, nested=invocation.depth > 0)

@@ -1,0 +1,48 @@
+"""The UsageService: reads a request, asks the ledger and the limits, writes the answer."""
+
+from toolwright.v1 import usage_pb2 as pb
+from toolwright_server.records.ledger import wire
+from toolwright_server.records.ledger.ledger import Ledger
+from toolwright_server.records.ledger.quota import Readings, no_limits
+from toolwright_server.records.ledger.store import LedgerQuery
+from toolwright_server.rpc import lists
+from toolwright_server.rpc.call import RpcCall
+
+PAGE_DEFAULT = 100
+
+
+class UsageService:
+    """One method per rpc of toolwright.v1.UsageService; the proto says what each answers."""
+
+    def __init__(self, ledger: Ledger, readings: Readings = no_limits) -> None:
+        self._ledger = ledger
+        self._readings = readings
+
+    async def GetQuota(self, request: pb.GetQuotaRequest, call: RpcCall) -> pb.GetQuotaResponse:
+        caller = call.caller.acting_for(request.user_id)
+        readings = await self._readings(caller.tenant, caller.user)
+        balance = await self._ledger.balance(caller.tenant)
+        return pb.GetQuotaResponse(quotas=[wire.quota(each) for each in readings], balance=wire.balance(balance))
+
+    async def GrantCredits(self, request: pb.GrantCreditsRequest, call: RpcCall) -> pb.GrantCreditsResponse:
+        moved = await self._ledger.grant(wire.wanted(request), call.caller)
+        assert moved.entry is not None
+        balance = await self._ledger.balance(moved.entry.tenant)
+        return pb.GrantCreditsResponse(
+            entry=wire.entry(moved.entry), balance=wire.balance(balance), repeated_request=moved.repeated
+        )
+
+    async def ListLedgerEntries(
+        self, request: pb.ListLedgerEntriesRequest, call: RpcCall
+    ) -> pb.ListLedgerEntriesResponse:
+        size = lists.page_size(request.page_size, PAGE_DEFAULT)
+        tenant = self._ledger.tenant_of(request.tenant_id, call.caller)
+        asked = (call.method, tenant, request.execution_id)
+        before = wire.read_place(lists.page_start(request.page_token, *asked))
+        rows = await self._ledger.list(LedgerQuery(tenant, size + 1, request.execution_id, before))
+        more = lists.page_token(wire.place(rows[size - 1]), *asked) if len(rows) > size else ""
+        return pb.ListLedgerEntriesResponse(entries=[wire.entry(row) for row in rows[:size]], next_page_token=more)
+
+    async def CheckLedger(self, request: pb.CheckLedgerRequest, call: RpcCall) -> pb.CheckLedgerResponse:
+        report = await self._ledger.check(request.tenant_id, call.caller, everything=request.all_tenants)
+        return wire.checked(report)

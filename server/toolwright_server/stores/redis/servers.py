@@ -1,0 +1,58 @@
+"""How many servers share the store: each says again and again that it is there. Decides nothing for anybody."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from toolwright_server.stores.redis.link import Link
+from toolwright_server.stores.redis.scripts import SERVERS, evaluated
+from toolwright_server.stores.redis.session import SERVERS_KEY
+
+# A word holds for so many intervals: one may be late.
+_HOLDS: Final = 3
+
+
+class Servers:
+    """`count` is what was seen last; it stays while the store is gone, when it is needed."""
+
+    def __init__(
+        self,
+        link: Callable[[bytes], Link],
+        name: str,
+        interval_seconds: float,
+        *,
+        pause: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+    ) -> None:
+        self._link = link
+        self._name = name.encode()
+        self._interval_seconds = interval_seconds
+        self._pause = pause
+        self._task: asyncio.Task[None] | None = None
+        self.count = 1
+
+    def start(self) -> None:
+        """Say it from now on."""
+        self._task = asyncio.get_running_loop().create_task(self._keep(), name="limit store servers")
+
+    async def say(self) -> None:
+        """Say once that this server is there, and see how many are."""
+        waiting = self._link(SERVERS_KEY).ask(self._command(b"0"))
+        answer = await waiting if waiting is not None else None
+        if isinstance(answer, int):
+            self.count = max(1, answer)
+
+    async def close(self) -> None:
+        """Leave."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+        self._link(SERVERS_KEY).tell(self._command(b"1"), 0.0)
+
+    async def _keep(self) -> None:
+        while True:
+            await self.say()
+            await self._pause(self._interval_seconds)
+
+    def _command(self, leaves: bytes) -> bytes:
+        lasts = b"%d" % round(_HOLDS * self._interval_seconds * 1_000_000)
+        return evaluated(SERVERS, [SERVERS_KEY], (lasts, self._name, leaves))
