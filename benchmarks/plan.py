@@ -13,18 +13,19 @@ from benchmarks.rounds import Comparison
 from benchmarks.servers import (
     API_KEYS,
     IN_MEMORY,
+    LIMITED,
     ONE_PERCENT,
     bare_server,
     every_call_to,
     span_sink,
     toolwright,
 )
-from benchmarks.stores import shared_stores
+from benchmarks.stores import shared_counters, shared_stores
 from benchmarks.targets import Verdict, all_spans_and, at_least, cpu_added_within, p50_ratio_of, p50_within
 from benchmarks.traced import Traced
 
 Outcome = tuple[Comparison, Verdict | None]
-NAMES = ("echo", "lone", "traced", "stream", "record", "processes")
+NAMES = ("echo", "lone", "traced", "stream", "record", "limits", "processes")
 
 
 # A tool of writing_tools.py.
@@ -56,7 +57,7 @@ class Plan:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             bare = stack.enter_context(bare_server(folder))
-            if set(self.names) - {"traced", "record", "processes"}:
+            if set(self.names) - {"traced", "record", "limits", "processes"}:
                 with toolwright(folder, "toolwright, 1 % traced", ONE_PERCENT | IN_MEMORY) as ours:
                     yield from self.against(bare, ours)
             if "traced" in self.names:
@@ -73,7 +74,8 @@ class Plan:
                     toolwright(folder, "toolwright, SQLite", ONE_PERCENT) as ours,
                 ):
                     yield from self.record_alone(lean, ours)
-
+            if "limits" in self.names:
+                yield from self.limited(folder, bare)
             if "processes" in self.names:
                 yield self.processes(folder)
 
@@ -96,6 +98,25 @@ class Plan:
         yield self._judged(self.echo("SIDE_EFFECT, 200 B, 64 callers", bare, acting, 200, 64), at_least(0.70))
         yield self._judged(self.echo("READ_ONLY, 200 B, 1 caller", bare, ours, 200, 1), p50_ratio_of(0.65))
         yield self.echo("SIDE_EFFECT, 200 B, 1 caller", bare, acting, 200, 1), None
+
+    def limited(self, folder: Path, bare: Contender) -> Iterator[Outcome]:
+        """All so far, with four limits for each call: counted in process, in Valkey, and what counting adds alone."""
+        everything = ONE_PERCENT | API_KEYS | LIMITED
+        with toolwright(folder, "toolwright, limits in process", everything) as ours:
+            title = "READ_ONLY, 200 B, 64 callers, limits in process"
+            yield self._judged(self.echo(title, bare, ours, 200, 64), at_least(0.80))
+        with (
+            shared_counters() as shared,
+            toolwright(folder, "toolwright, limits in Valkey", everything | shared) as ours,
+        ):
+            title = "READ_ONLY, 200 B, 64 callers, limits in Valkey"
+            yield self._judged(self.echo(title, bare, ours, 200, 64), at_least(0.65))
+        with (
+            toolwright(folder, "toolwright, without limits", ONE_PERCENT | IN_MEMORY) as lean,
+            toolwright(folder, "toolwright, with limits", ONE_PERCENT | IN_MEMORY | LIMITED) as ours,
+        ):
+            title = "limits alone, READ_ONLY, 200 B, 64 callers"
+            yield self._judged(self.echo(title, lean, ours, 200, 64), cpu_added_within(15))
 
     def record_alone(self, lean: Toolwright, ours: Toolwright) -> Iterator[Outcome]:
         """The same server without and with a record on disk."""

@@ -17,9 +17,10 @@ from toolwright.v1 import keys_pb2, keys_pb2_grpc
 
 START_SECONDS = 30.0
 WRITING_TOOLS = ROOT / "benchmarks" / "writing_tools.py"
-LIMITS = ROOT / "benchmarks" / "limits.toml"
+UNLIMITED = ROOT / "benchmarks" / "unlimited.toml"
 # In the command line of each process, where a server has several.
 MEMBERS = "toolwright_server.commands.server_process"
+LIMITED = {"TOOLWRIGHT_LIMITS_FILE": str(ROOT / "benchmarks" / "limits.toml")}
 IN_MEMORY = {"TOOLWRIGHT_DATABASE_URL": "memory:"}
 API_KEYS = {"TOOLWRIGHT_AUTH": "api-key"}
 ONE_PERCENT = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
@@ -79,7 +80,7 @@ def toolwright(folder: Path, name: str, chosen: Mapping[str, str]) -> Generator[
         "TOOLWRIGHT_DATA_DIR": str(data),
         "TOOLWRIGHT_AUDIT_KEY_FILE": str(folder / f"{name}.audit.key"),
         "TOOLWRIGHT_TOOLKITS": "diagnostics",
-        "TOOLWRIGHT_LIMITS_FILE": str(LIMITS),
+        "TOOLWRIGHT_LIMITS_FILE": str(UNLIMITED),
         **chosen,
     }
     command = [str(Path(sys.executable).parent / "toolwright"), "serve", "--tools", str(WRITING_TOOLS)]

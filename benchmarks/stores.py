@@ -11,6 +11,25 @@ from tests.valkeys import NoServerError, Server
 
 
 @contextmanager
+def shared_counters() -> Generator[dict[str, str]]:
+    """A Valkey alone, running and empty, as settings of a server that counts in it.
+
+    Raises:
+        RuntimeError: it cannot run on this machine; says why.
+    """
+    with tempfile.TemporaryDirectory(prefix="tw-bench-") as folder:
+        valkey = Server(Path(folder))
+        try:
+            valkey.start()
+        except NoServerError as error:
+            raise RuntimeError(str(error)) from error
+        try:
+            yield {"TOOLWRIGHT_REDIS_URL": valkey.url}
+        finally:
+            valkey.kill()
+
+
+@contextmanager
 def shared_stores() -> Generator[dict[str, str]]:
     """Both, running, as settings of a server that uses them; empty.
 
