@@ -83,8 +83,7 @@ def tool(
     def declare(function: F) -> F:
         full = name or f"{category or function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
         where = f"tool {full!r} ({function.__module__}.{function.__qualname__})"
-        place = _runs(function, runs, where)
-        signature = _signature(function, where)
+        place, signature = _runs(function, runs, where), _signature(function, where)
         declared = Tool(
             name=full,
             version=version,
@@ -106,11 +105,15 @@ def tool(
             retry=retry or RetryPolicy(),
             **_price(price, price_max, where),
         )
-        check(declared, where)
-        setattr(function, MARK, declared)
-        return function
+        return _marked(function, declared, where)
 
     return declare
+
+
+def _marked(function: F, declared: Tool, where: str) -> F:
+    check(declared, where)
+    setattr(function, MARK, declared)
+    return function
 
 
 def _signature(function: Callable[..., Any], where: str) -> Signature:
