@@ -29,7 +29,8 @@ from benchmarks.figures import Interval, bootstrap, percentile
 from benchmarks.rounds import Run, interleaved
 from toolwright_server.limits.model import Check, Kind
 from toolwright_server.stores.memory.limits import MemoryLimitStore
-from toolwright_server.stores.redis.opening import RedisLimitOptions, open_limit_store
+from toolwright_server.stores.redis.opening import open_limit_store
+from toolwright_server.stores.redis.options import RedisLimitOptions
 
 CALLERS: Final = 64
 # Of each call: two of its user, two of the tenant that all share.

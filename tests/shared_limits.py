@@ -11,7 +11,8 @@ from tests.valkeys import Server
 from toolwright_server.limits.model import Check, Fail, Kind
 from toolwright_server.stores.memory.limits import MemoryLimitStore
 from toolwright_server.stores.redis.limits import RedisLimitStore
-from toolwright_server.stores.redis.opening import RedisLimitOptions, open_limit_store
+from toolwright_server.stores.redis.opening import open_limit_store
+from toolwright_server.stores.redis.options import RedisLimitOptions
 
 DAY = 86_400 * 1_000_000
 # Longer than any pause of a busy machine: tests about counting are not about time.

@@ -10,7 +10,8 @@ from toolwright_server.limits.reloading import RuleFile
 from toolwright_server.limits.store import LimitStore
 from toolwright_server.settings import Settings
 from toolwright_server.stores.memory.limits import MemoryLimitStore
-from toolwright_server.stores.redis.opening import RedisLimitOptions, open_limit_store
+from toolwright_server.stores.redis.opening import open_limit_store
+from toolwright_server.stores.redis.options import RedisLimitOptions
 from toolwright_server.telemetry import Metrics
 
 # Places come free on other servers as well, which tell nobody.

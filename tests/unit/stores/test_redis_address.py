@@ -21,7 +21,8 @@ from toolwright_server.errors import SettingsError
 from toolwright_server.limits.model import Fail
 from toolwright_server.stores.memory.limits import MemoryLimitStore
 from toolwright_server.stores.redis.address import Address
-from toolwright_server.stores.redis.opening import RedisLimitOptions, open_limit_store
+from toolwright_server.stores.redis.opening import open_limit_store
+from toolwright_server.stores.redis.options import RedisLimitOptions
 
 SECRET = "hunter2-and-more"
 

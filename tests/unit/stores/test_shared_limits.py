@@ -22,7 +22,8 @@ from tests.valkeys import Server
 from toolwright_server.limits.model import Check, Kind
 from toolwright_server.stores.memory.limits import MemoryLimitStore
 from toolwright_server.stores.redis.limits import RedisLimitStore
-from toolwright_server.stores.redis.opening import RedisLimitOptions, open_limit_store
+from toolwright_server.stores.redis.opening import open_limit_store
+from toolwright_server.stores.redis.options import RedisLimitOptions
 from toolwright_server.telemetry import Metrics
 
 pytestmark = pytest.mark.asyncio

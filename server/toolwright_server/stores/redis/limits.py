@@ -20,7 +20,7 @@ from toolwright_server.stores.redis.cluster import Cluster
 from toolwright_server.stores.redis.commands import HELD, REFUSED, TAKEN, Plan, Plans
 from toolwright_server.stores.redis.fallback import Fallback
 from toolwright_server.stores.redis.link import Link
-from toolwright_server.stores.redis.opening import RedisLimitOptions, Watch
+from toolwright_server.stores.redis.options import RedisLimitOptions, Watch
 from toolwright_server.stores.redis.servers import Servers
 
 _logger = logging.getLogger(__name__)
