@@ -11,14 +11,19 @@ from toolwright_server.catalog.settings_model import LIMIT_KINDS
 from toolwright_server.errors import Reason, ToolwrightError
 from toolwright_server.execution.deadline import Deadline
 from toolwright_server.execution.model import Execution, Invocation, LimitWarning
+from toolwright_server.execution.pricing import priced
 from toolwright_server.execution.store import ExecutionStore, claims
 from toolwright_server.limits import refusal as limits
 from toolwright_server.limits.limiter import Admission, Asked, Limiter
 from toolwright_server.limits.model import Kind
-from toolwright_server.limits.rules import CostLimits
 
 # As tool settings name them, which see.
 _KINDS: Final = {name: Kind[name.upper()] for name in LIMIT_KINDS}
+
+
+# Refused calls whose request ids are looked up at a time. In a flood of refusals the rest are told to come back, as
+# they would be without a request id: refusing must stay cheaper than serving.
+LOOKS_LIMIT: Final = 16
 
 
 class Admissions:
@@ -27,11 +32,13 @@ class Admissions:
     def __init__(self, limiter: Limiter, store: ExecutionStore) -> None:
         self._limiter = limiter
         self._store = store
+        self._looking = 0
 
     def at_once(self, invocation: Invocation, tool: Tool, execution: Execution) -> Admission | None:
         """Let a call in without waiting; None when that takes `admitted`. Raises as that."""
         if invocation.request_id:
             return None
+        self._price(invocation, tool, execution)
         asked = _asked(invocation, tool)
         checks = self._limiter.checks_for(asked)
         return self._limiter.admit_now(checks, execution.execution_id, may_wait=not asked.nested)
@@ -41,24 +48,36 @@ class Admissions:
     ) -> Admission | Execution:
         """Let a call in, or the execution that holds its request id already.
 
-        Raises RATE_LIMITED or CONCURRENCY_LIMITED. Cancelled, it leaves nothing behind.
+        Raises BUDGET_EXCEEDED, RATE_LIMITED or CONCURRENCY_LIMITED. Cancelled, it leaves nothing behind.
         """
         asked, token = _asked(invocation, tool), execution.execution_id
         if not invocation.request_id:
             return await self._limiter.admit(asked, token, deadline.remaining())
         try:
+            self._price(invocation, tool, execution)
             return await self._limiter.admit(asked, token, 0.0)
         except ToolwrightError as refused:
-            holder = await self._store.find(invocation.caller, invocation.request_id)
-            if holder is not None and claims(holder, execution.create_time):
+            holder = await self._holder(invocation, execution)
+            if holder is not None:
                 return holder
             if refused.failure.reason is not Reason.CONCURRENCY_LIMITED or asked.nested:
                 raise
         return await self._limiter.admit(asked, token, deadline.remaining())
 
-    def costs(self, invocation: Invocation) -> CostLimits:
-        """What calls of its tenant may cost."""
-        return self._limiter.cost_limits(invocation.caller.tenant)
+    async def _holder(self, invocation: Invocation, execution: Execution) -> Execution | None:
+        """The call that was made before under the same request id."""
+        if self._looking >= LOOKS_LIMIT:
+            return None
+        self._looking += 1
+        try:
+            holder = await self._store.find(invocation.caller, invocation.request_id)
+        finally:
+            self._looking -= 1
+        return holder if holder is not None and claims(holder, execution.create_time) else None
+
+    def _price(self, invocation: Invocation, tool: Tool, execution: Execution) -> None:
+        if tool.asked_price_micros:
+            priced(execution, invocation, tool, self._limiter.cost_limits(invocation.caller.tenant))
 
 
 def kept(warnings: Sequence[limits.LimitWarning], now: float) -> tuple[LimitWarning, ...]:

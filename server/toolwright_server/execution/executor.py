@@ -33,7 +33,6 @@ from toolwright_server.execution.model import Execution, Invocation, State, Stop
 from toolwright_server.execution.nested import call_nested
 from toolwright_server.execution.once import Repeated, repeated
 from toolwright_server.execution.outcome import NOT_STARTED, Outcome, judge
-from toolwright_server.execution.pricing import priced
 from toolwright_server.execution.retrying import Chances, attempts
 from toolwright_server.execution.store import ExecutionStore, RecordFailed
 from toolwright_server.limits.limiter import Admission, Limiter
@@ -110,8 +109,6 @@ class Executor:
     async def _admitted(self, invocation: Invocation, tool: Tool, deadline: Deadline) -> Flight | Distant:
         """Its limits let the caller in, at once or when there is a place. What is refused later costs nothing."""
         execution = new_row(self._ids(), self._options, invocation, tool, deadline)
-        if tool.asked_price_micros:
-            priced(execution, invocation, tool, self._admissions.costs(invocation))
         admission = self._admissions.at_once(invocation, tool, execution)
         if admission is None:
             admission = await self._admissions.admitted(invocation, tool, execution, deadline)

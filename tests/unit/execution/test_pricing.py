@@ -10,11 +10,13 @@ from toolwright_server.catalog.model import Effect
 from toolwright_server.catalog.settings_model import ToolSettings
 from toolwright_server.credits import MICROS
 from toolwright_server.errors import Failure, Reason, ToolwrightError
+from toolwright_server.execution.attendance import outlast
 from toolwright_server.execution.events import Warned
 from toolwright_server.execution.model import LimitWarning, State
 from toolwright_server.identity import ANONYMOUS
 from toolwright_server.limits.rules import CostLimits, Rules, Tier
 
+from .corridor import invocation
 from .house import PATIENCE, House
 
 pytestmark = pytest.mark.asyncio
@@ -113,3 +115,11 @@ async def test_budgets_in_shadow_refuse_nothing(house: House) -> None:
     house.tool(work, price=2)
     assert (await house.run("work")).cost_micros == 2 * MICROS
     assert (await refusal(house, "work", max_cost_micros=0)).reason is Reason.BUDGET_EXCEEDED
+
+
+async def test_a_repeated_call_is_answered_although_it_allows_itself_less_now(house: House) -> None:
+    house.tool(work, price=5)
+    first = await house.run("work", request_id="one")
+    asked = invocation("tests.work", request_id="one", max_cost_micros=0)
+    again = await outlast(await house.executor.execute(asked), asked)
+    assert (again.execution_id, again.cost_micros) == (first.execution_id, 5 * MICROS)
