@@ -1,0 +1,96 @@
+"""A thousand callers spend five hundred credits over four servers, round after round: never one more, never one less.
+
+`TORTURE_SEED` repeats a run: the same calls, tools and moments (what the machine makes of them is another matter).
+"""
+
+import contextlib
+import os
+import random
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from tests.counter import running_counter
+from tests.databases import Postgres
+from tests.live import LiveServer
+from tests.several import Stores, server_processes, several
+from tests.valkeys import Server
+
+from .banking import Bank
+from .bookkeeping import Books, admin_key
+from .housing import TOOLS, House
+
+SCALE = float(os.environ.get("TORTURE_SCALE", "1"))
+SEED = int(os.environ.get("TORTURE_SEED", "0")) or random.SystemRandom().randrange(1, 1_000_000)
+ROUNDS = max(2, round(10 * SCALE))
+SLOTS = ("one", "two", "three", "four")
+
+pytestmark = [pytest.mark.torture, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture
+def bank(tmp_path: Path, own_postgres: Postgres, own_valkey: Server) -> Generator[Bank]:
+    stores = Stores.of(own_postgres, own_valkey)
+    with running_counter(tmp_path / "counter", stores.database_url) as counter:
+        yield Bank(tmp_path, counter, stores)
+
+
+class Four:
+    """Four servers, each of which may be killed and started again under its name."""
+
+    def __init__(self, bank: Bank, stack: contextlib.ExitStack) -> None:
+        self._bank = bank
+        self._house = House(bank.folder, bank.counter, bank.stores.database_url)
+        self._lives = {slot: stack.enter_context(contextlib.ExitStack()) for slot in SLOTS}
+        self.by_slot: dict[str, LiveServer] = {}
+        for slot in SLOTS:
+            self.start(slot)
+        self.admin = admin_key(self.by_slot[SLOTS[0]].data_dir)
+
+    @property
+    def all(self) -> list[LiveServer]:
+        return list(self.by_slot.values())
+
+    def start(self, slot: str) -> None:
+        """Start a server, also again; the killed one before it is buried."""
+        self._lives[slot].close()
+        life = self._house.life(slot, TOOLWRIGHT_SERVER_ID=slot, **self._bank.settings())
+        self.by_slot[slot] = self._lives[slot].enter_context(life)
+
+
+@pytest.fixture
+def four(bank: Bank) -> Generator[Four]:
+    with contextlib.ExitStack() as stack:
+        yield Four(bank, stack)
+
+
+def test_exactly_as_many_calls_succeed_as_are_paid_for_on_four_servers(bank: Bank, four: Four) -> None:
+    for number in range(ROUNDS):
+        bank.spent(four.all, four.admin, f"round-{number}")
+    for server in four.all:
+        assert not [line for line in server.lines() if line["level"] in {"error", "critical"}]
+
+
+def test_exactly_as_many_calls_succeed_as_are_paid_for_in_four_processes_of_one_server(bank: Bank) -> None:
+    folder, count = bank.folder / "several", len(SLOTS)
+    with several(folder, bank.stores, "--tools", str(TOOLS), processes=count, **bank.settings()) as server:
+        for number in range(ROUNDS):
+            # The kernel gives each connection to one of the processes.
+            bank.spent([server] * count, admin_key(server.data_dir), f"round-{number}")
+        assert len(server_processes(server)) == count
+
+
+def test_nothing_is_overspent_and_what_nobody_knows_stays_held_when_a_server_is_killed(bank: Bank, four: Four) -> None:
+    chance = random.Random(SEED)
+    found: list[Books] = []
+    print(f"\nseed {SEED}")  # noqa: T201 (the long run's product)
+    for number in range(ROUNDS):
+        slot = chance.choice(SLOTS)
+        survivor = next(server for name, server in four.by_slot.items() if name != slot)
+        with bank.tenant(survivor, four.admin, f"kill-{number}") as tenant:
+            found.append(bank.killed(four.all, four.by_slot[slot], tenant, chance))
+        four.start(slot)
+    # The kills have hit what they were for.
+    assert any(books.open for books in found)
+    assert any(books.given_back for books in found)
