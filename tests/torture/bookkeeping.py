@@ -100,7 +100,9 @@ class Tenant:
         return self._call(self._keys.CreateApiKey, wanted).secret
 
     def _call(self, rpc: Any, request: Any, secret: str = "") -> Any:
-        return rpc(request, timeout=SECONDS, metadata=(("authorization", f"Bearer {secret or self._secret}"),))
+        metadata = (("authorization", f"Bearer {secret or self._secret}"),)
+        # Also of a server that has just been killed and comes back.
+        return rpc(request, timeout=SECONDS, metadata=metadata, wait_for_ready=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@
 import contextlib
 import os
 import random
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from tests.counter import running_counter
 from tests.databases import Postgres
 from tests.live import LiveServer
-from tests.several import Stores, server_processes, several
+from tests.several import SECONDS, Stores, all_healthy, server_processes, several
 from tests.valkeys import Server
 
 from .banking import Bank
@@ -25,6 +26,8 @@ SCALE = float(os.environ.get("TORTURE_SCALE", "1"))
 SEED = int(os.environ.get("TORTURE_SEED", "0")) or random.SystemRandom().randrange(1, 1_000_000)
 ROUNDS = max(2, round(10 * SCALE))
 SLOTS = ("one", "two", "three", "four")
+# Where servers are killed, the others need not wait longer than that to say so.
+LEASE_SECONDS = 6.0
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(1800)]
 
@@ -59,38 +62,61 @@ class Four:
         self.by_slot[slot] = self._lives[slot].enter_context(life)
 
 
-@pytest.fixture
-def four(bank: Bank) -> Generator[Four]:
+@contextlib.contextmanager
+def four_servers(bank: Bank) -> Generator[Four]:
     with contextlib.ExitStack() as stack:
         yield Four(bank, stack)
 
 
-def test_exactly_as_many_calls_succeed_as_are_paid_for_on_four_servers(bank: Bank, four: Four) -> None:
-    for number in range(ROUNDS):
-        bank.spent(four.all, four.admin, f"round-{number}")
-    for server in four.all:
-        assert not [line for line in server.lines() if line["level"] in {"error", "critical"}]
+@contextlib.contextmanager
+def four_processes(bank: Bank) -> Generator[LiveServer]:
+    folder, count = bank.folder / "several", len(SLOTS)
+    with several(folder, bank.stores, "--tools", str(TOOLS), processes=count, **bank.settings()) as server:
+        yield server
+
+
+def test_exactly_as_many_calls_succeed_as_are_paid_for_on_four_servers(bank: Bank) -> None:
+    with four_servers(bank) as four:
+        for number in range(ROUNDS):
+            bank.spent(four.all, four.admin, f"round-{number}")
+        for server in four.all:
+            assert not [line for line in server.lines() if line["level"] in {"error", "critical"}]
 
 
 def test_exactly_as_many_calls_succeed_as_are_paid_for_in_four_processes_of_one_server(bank: Bank) -> None:
-    folder, count = bank.folder / "several", len(SLOTS)
-    with several(folder, bank.stores, "--tools", str(TOOLS), processes=count, **bank.settings()) as server:
+    with four_processes(bank) as server:
         for number in range(ROUNDS):
             # The kernel gives each connection to one of the processes.
-            bank.spent([server] * count, admin_key(server.data_dir), f"round-{number}")
-        assert len(server_processes(server)) == count
+            bank.spent([server] * len(SLOTS), admin_key(server.data_dir), f"round-{number}")
+        assert len(server_processes(server)) == len(SLOTS)
 
 
-def test_nothing_is_overspent_and_what_nobody_knows_stays_held_when_a_server_is_killed(bank: Bank, four: Four) -> None:
-    chance = random.Random(SEED)
-    found: list[Books] = []
+def test_nothing_is_overspent_and_what_nobody_knows_stays_held_when_a_server_is_killed(bank: Bank) -> None:
+    bank, chance, found = replace(bank, lease_seconds=LEASE_SECONDS), random.Random(SEED), list[Books]()
     print(f"\nseed {SEED}")  # noqa: T201 (the long run's product)
-    for number in range(ROUNDS):
-        slot = chance.choice(SLOTS)
-        survivor = next(server for name, server in four.by_slot.items() if name != slot)
-        with bank.tenant(survivor, four.admin, f"kill-{number}") as tenant:
-            found.append(bank.killed(four.all, four.by_slot[slot], tenant, chance))
-        four.start(slot)
-    # The kills have hit what they were for.
+    with four_servers(bank) as four:
+        for number in range(ROUNDS):
+            slot = chance.choice(SLOTS)
+            survivor = next(server for name, server in four.by_slot.items() if name != slot)
+            with bank.tenant(survivor, four.admin, f"kill-{number}") as tenant:
+                found.append(bank.killed(four.all, four.by_slot[slot].process.kill, tenant, chance))
+            four.start(slot)
+    assert_hit(found)
+
+
+def test_nothing_is_overspent_when_one_of_four_processes_is_killed_and_replaced(bank: Bank) -> None:
+    bank, chance, found = replace(bank, lease_seconds=LEASE_SECONDS), random.Random(SEED), list[Books]()
+    print(f"\nseed {SEED}")  # noqa: T201 (the long run's product)
+    with four_processes(bank) as server:
+        for number in range(ROUNDS):
+            victim = chance.choice([process for _, process in sorted(server_processes(server).items())])
+            with bank.tenant(server, admin_key(server.data_dir), f"kill-{number}") as tenant:
+                found.append(bank.killed([server] * len(SLOTS), victim.kill, tenant, chance))
+            all_healthy(server, len(SLOTS), 4 * SECONDS)
+    assert_hit(found)
+
+
+def assert_hit(found: Sequence[Books]) -> None:
+    """That the kills have hit what they were for."""
     assert any(books.open for books in found)
     assert any(books.given_back for books in found)
