@@ -24,8 +24,8 @@ from .spending import Purchase, alike, mixed, spend
 
 # How long a tool takes at most before it acts, and after it: what a kill falls into.
 PAUSE_SECONDS = 0.4
-# The latest moment of a kill: by then most has been answered.
-MOMENT_SECONDS = 1.6
+# A server is killed after so many side effects at most, as a part of what is paid for.
+LATEST_KILL = 0.7
 # Places of calls of a dead server are free after so long.
 PLACE_SECONDS = 4.0
 # Fewer may run at once than come: the others wait for a place. None of the rules lets anybody in uncounted.
@@ -115,14 +115,18 @@ class Bank:
     ) -> Books:
         """One round in which a server dies; the books as they were before an operator settled what nobody knew."""
         purchases, began = mixed(self.callers, tenant.name, chance, PAUSE_SECONDS), time.monotonic()
-        addresses = [server.address for server in servers]
-        moment = chance.uniform(0.1, MOMENT_SECONDS)
-        spend(addresses, purchases, tenant.user, moment=moment, meanwhile=kill)
+        before, moment = len(self.counter.effects()), chance.randrange(1, round(LATEST_KILL * self.credits))
+
+        def strike() -> None:
+            eventually(lambda: len(self.counter.effects()) >= before + moment, SECONDS, 0.005)
+            kill()
+
+        spend([server.address for server in servers], purchases, tenant.user, meanwhile=strike)
         # What the dead one had begun is settled by the others, and looked up where that can be.
         eventually(lambda: not tenant.unfinished(), 5 * self.lease_seconds + SECONDS, 0.2)
         seconds = time.monotonic() - began
         books = self.books(tenant)
-        told(f"{tenant.name}, a server killed after {moment:.1f} s,", seconds, purchases, books)
+        told(f"{tenant.name}, killed after {moment} effects,", seconds, purchases, books)
         assert_right(books, purchases)
         assert {books.rows[execution_id].tool for execution_id in books.open} <= {"acting.paid"}
         for execution_id in books.open:

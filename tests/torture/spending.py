@@ -90,19 +90,17 @@ def spend(
     purchases: Sequence[Purchase],
     secret: str,
     *,
-    moment: float = 0.0,
-    meanwhile: Callable[[], None] | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
-    """Have all of them asked at once; each keeps its answer. `meanwhile` is done in a thread `moment` seconds later."""
-    asyncio.run(_spend(addresses, purchases, secret, moment, meanwhile))
+    """Have all of them asked at once; each keeps its answer. `meanwhile` is done in another thread."""
+    asyncio.run(_spend(addresses, purchases, secret, meanwhile))
 
 
 async def _spend(
     addresses: Sequence[str],
     purchases: Sequence[Purchase],
     secret: str,
-    moment: float,
-    meanwhile: Callable[[], None] | None,
+    meanwhile: Callable[[], None],
 ) -> None:
     channels = [grpc.aio.insecure_channel(each, options=CHANNEL) for _ in range(CONNECTIONS) for each in addresses]
     try:
@@ -113,9 +111,7 @@ async def _spend(
             asyncio.create_task(_bought(stubs, number, one, secret), name=one.key)
             for number, one in enumerate(purchases)
         ]
-        if meanwhile is not None:
-            await asyncio.sleep(moment)
-            await asyncio.to_thread(meanwhile)
+        await asyncio.to_thread(meanwhile)
         await asyncio.gather(*calls)
     finally:
         for channel in channels:
