@@ -70,3 +70,27 @@ async def put(key: str, before: float = 0, after: float = 0) -> str:
     """As `read`; may be done again."""
     await asyncio.sleep(before + after)
     return key
+
+
+@tool("acting.paid", effect=Effect.SIDE_EFFECT, price=1)
+async def paid(context: AsyncToolContext, key: str, before: float = 0, after: float = 0) -> Acted:
+    """As `act`, for a credit."""
+    return await _act(context, key, before, after)
+
+
+@tool("acting.paid_known", effect=Effect.SIDE_EFFECT, look_up=look_up, price=1)
+async def paid_known(context: AsyncToolContext, key: str, before: float = 0, after: float = 0) -> Acted:
+    """As `act_known`, for a credit."""
+    return await _act(context, key, before, after)
+
+
+@tool("acting.paid_put", effect=Effect.IDEMPOTENT, price=1)
+async def paid_put(context: AsyncToolContext, key: str, before: float = 0, after: float = 0) -> Acted:
+    """As `act`, for a credit; may be done again."""
+    return await _act(context, key, before, after)
+
+
+@tool("acting.paid_read", effect=Effect.READ_ONLY, price=1)
+async def paid_read(key: str, before: float = 0, after: float = 0) -> str:
+    """As `read`, for a credit."""
+    return await read(key, before, after)

@@ -12,10 +12,12 @@ import pytest_asyncio
 
 from tests.live import LiveServer, execute_request, live_server
 from tests.refused import unpacked
-from toolwright.v1 import tool_execution_pb2_grpc
+from toolwright.v1 import tool_execution_pb2_grpc, usage_pb2, usage_pb2_grpc
 
 pytestmark = pytest.mark.asyncio
 
+# In a category that no rule names.
+TOOLS = Path(__file__).parents[1] / "acting_tools.py"
 SECONDS = 30.0
 CRM_CALLS = 100
 WINDOW_SECONDS = 60.0
@@ -24,7 +26,8 @@ WINDOW_SECONDS = 60.0
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[LiveServer]:
     folder: Path = tmp_path_factory.mktemp("limits")
-    with live_server(folder, env={"TOOLWRIGHT_LIMITS_FILE": "", "TOOLWRIGHT_TOOLKITS": "crm,diagnostics"}) as server:
+    env = {"TOOLWRIGHT_LIMITS_FILE": "", "TOOLWRIGHT_TOOLKITS": "crm,diagnostics"}
+    with live_server(folder, "--tools", str(TOOLS), env=env) as server:
         yield server
 
 
@@ -59,3 +62,12 @@ async def test_the_101st_crm_call_of_a_user_in_a_minute_is_refused_with_the_righ
     # Nobody else is refused, and nothing else of hers.
     await stub.Execute(search("grace"), timeout=SECONDS)
     await stub.Execute(execute_request("diagnostics.echo", {}, user_id="ada"), timeout=SECONDS)
+
+
+async def test_a_quota_shows_also_what_holds_in_a_category_that_no_rule_names(server: LiveServer, stub: Any) -> None:
+    await stub.Execute(execute_request("acting.read", {"key": "a"}, user_id="alan"), timeout=SECONDS)
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        usage: Any = usage_pb2_grpc.UsageServiceStub(channel)
+        found = await usage.GetQuota(usage_pb2.GetQuotaRequest(user_id="alan"), timeout=SECONDS)
+    minutes = {quota.rule: (quota.used, quota.limit) for quota in found.quotas if quota.used}
+    assert minutes == {"user-minute": (1, 30)}

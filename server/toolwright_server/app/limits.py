@@ -1,13 +1,16 @@
 """The limits of one server, put together: rules and their file, counters, the line of those who wait."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from toolwright_server.catalog.registry import Catalog
 from toolwright_server.limits.limiter import Limiter
 from toolwright_server.limits.line import Line
+from toolwright_server.limits.model import Reading
 from toolwright_server.limits.reloading import RuleFile
 from toolwright_server.limits.store import LimitStore
+from toolwright_server.records.ledger.quota import Readings
 from toolwright_server.settings import Settings
 from toolwright_server.stores.memory.limits import MemoryLimitStore
 from toolwright_server.stores.redis.opening import open_limit_store
@@ -61,6 +64,16 @@ class Limits:
         await self._file.close()
         await self.limiter.close()
         await self._close_store()
+
+
+def standing(limiter: Limiter, catalog: Catalog) -> Readings:
+    """What a quota shows: the limits that hold for a caller in all categories that there are for its tenant."""
+
+    async def readings(tenant: str, user: str) -> Sequence[Reading]:
+        categories = sorted({tool.category for tool in catalog.newest(tenant)})
+        return await limiter.quota(tenant, user, [("", category) for category in categories])
+
+    return readings
 
 
 async def _nothing() -> None:

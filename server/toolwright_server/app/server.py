@@ -11,7 +11,7 @@ from importlib.metadata import version
 import uvloop
 
 from toolwright.v1 import audit_pb2, keys_pb2, tool_catalog_pb2, tool_execution_pb2, usage_pb2
-from toolwright_server.app.limits import Limits
+from toolwright_server.app.limits import Limits, standing
 from toolwright_server.app.record import IN_MEMORY, MemoryRecord, Record
 from toolwright_server.backends.process import ProcessBackend, ProcessOptions
 from toolwright_server.backends.python import PythonBackend
@@ -196,7 +196,8 @@ class _Server:
             ),
         )
         rpc.add(
-            usage_pb2.DESCRIPTOR.services_by_name["UsageService"], UsageService(record.ledger, limits.limiter.quota)
+            usage_pb2.DESCRIPTOR.services_by_name["UsageService"],
+            UsageService(record.ledger, standing(limits.limiter, self._catalog)),
         )
         if record.trail is not None:
             rpc.add(audit_pb2.DESCRIPTOR.services_by_name["AuditService"], AuditService(record.trail))

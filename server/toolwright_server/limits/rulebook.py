@@ -19,6 +19,7 @@ OVERRIDE: Final = "tool-settings"
 _ORDER = {Kind.WINDOW: 0, Kind.DAY: 1, Kind.MONTH: 2, Kind.RUNNING: 3}
 _NAMES = {Kind.DAY: "day", Kind.MONTH: "month", Kind.RUNNING: "running"}
 _OF_TOOL = (Per.USER_TOOL, Per.TENANT_TOOL)
+_OF_CATEGORY = (Per.USER_CATEGORY, Per.TENANT_CATEGORY)
 _OVERRIDE_WINDOW_SECONDS = 60.0
 _SHOWN = 48
 
@@ -95,8 +96,10 @@ class Rulebook:
         return self._rules.costs[self._rules.tier_of(tenant)]
 
     def standing(self, tenant: str, user: str, tools: Iterable[tuple[str, str]]) -> Checks:
-        """Every counter that a caller's calls take from, in the categories that rules name and of (tool, category)."""
-        named = sorted({rule.where.category for rule in self._rules.rules if rule.where.category})
+        """Every counter that a caller's calls take from, whatever they are, in the categories that rules name and of
+        (tool, category).
+        """
+        named = ["", *sorted({rule.where.category for rule in self._rules.rules if rule.where.category})]
         by_key: dict[str, Check] = {}
         for tool, category in (*(("", category) for category in named), *tools):
             for check in self.checks_for(tenant, user, tool, category):
@@ -116,7 +119,7 @@ class Rulebook:
         checks: list[Check] = []
         for slot, limit, rule in found:
             of_tool = slot.per in _OF_TOOL
-            if of_tool and not call.tool:
+            if (of_tool and not call.tool) or (slot.per in _OF_CATEGORY and not call.category):
                 continue
             if nested and slot.kind is Kind.RUNNING:
                 # What is a user's or a tenant's, the root holds for all its tree.

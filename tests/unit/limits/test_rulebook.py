@@ -210,6 +210,13 @@ def test_tiers_and_costs_are_those_of_the_tenant() -> None:
     assert book.cost_limits("acme") == CostLimits(10**9, 10**10, 10**8)
 
 
+def test_what_stands_for_a_caller_is_shown_also_where_no_rule_names_a_category() -> None:
+    book = Rulebook(rules(rule("all", per="user") + rule("kind", per="user+category") + rule("tool")))
+    assert [check.rule for check in book.standing("acme", "ada", [])] == ["all"]
+    found = book.standing("acme", "ada", [("crm.find", "crm")])
+    assert [check.rule for check in found] == ["all", "kind", "tool"]
+
+
 def test_what_stands_for_a_caller_is_each_counter_once() -> None:
     book = Rulebook(ready_made())
     found = book.standing("acme", "ada", [("crm.find", "crm"), ("crm.list", "crm"), ("games.play", "games")])
