@@ -1,6 +1,7 @@
 """A tenant that sends a hundred times its share, and one that keeps well within its own: what the second one notices.
 
-The long form, with figures (`pytest -s`). The ratio is judged where others leave the machine to it, and always printed.
+The long form, with figures (`pytest -s`). The ratio is always printed, and judged where the machine has some processor
+to spare.
 """
 
 import asyncio
@@ -55,7 +56,7 @@ def judged(title: str, alone: Watched, beside: Watched) -> None:
     # A slow call that waited for long may run out of time while it runs.
     assert set(beside.noisy.answers) <= {"OK", "RATE_LIMITED", "CONCURRENCY_LIMITED", "CLIENT_DEADLINE"}
     if not spare(alone, beside):
-        pytest.skip(f"others took too much of the machine for a judgement: {figures['processors']}")
+        pytest.skip(f"the machine has no processor to spare, which a judgement takes: {figures['processors']}")
     assert figures["p99_ratio"] < RATIO
 
 
