@@ -21,9 +21,13 @@ from tests.shared_limits import (
 from tests.valkeys import Server
 from toolwright_server.limits.model import Check, Kind
 from toolwright_server.stores.memory.limits import MemoryLimitStore
+from toolwright_server.stores.redis.address import Address
+from toolwright_server.stores.redis.asking import Timings
 from toolwright_server.stores.redis.limits import RedisLimitStore
+from toolwright_server.stores.redis.link import Link
 from toolwright_server.stores.redis.opening import open_limit_store
 from toolwright_server.stores.redis.options import RedisLimitOptions
+from toolwright_server.stores.redis.servers import Servers
 from toolwright_server.telemetry import Metrics
 
 pytestmark = pytest.mark.asyncio
@@ -228,3 +232,21 @@ async def test_a_key_that_holds_something_else_refuses_its_own_calls_only(
     assert [record.message for record in caplog.records if "refuses" in record.message] == [
         f"the limit store at 127.0.0.1:{server.port} refuses commands: WRONGTYPE"
     ]
+
+
+async def test_a_store_that_was_restarted_is_not_taken_for_one_that_nobody_shares(server: Server) -> None:
+    server.run("FLUSHALL")
+    link = Link(Address.parse(server.url), Timings.of(PATIENT_MILLISECONDS / 1_000), changed=lambda _up, _why: None)
+    await link.settled()
+    one, two = (Servers(lambda _key: link, name, 60.0) for name in ("one", "two"))
+    await two.say()
+    await one.say()
+    assert one.count == 2
+    server.run("FLUSHALL")
+    # The other one has not said yet that it is there.
+    await one.say()
+    assert one.count == 2
+    await one.say()
+    await one.say()
+    assert one.count == 1
+    await link.close()

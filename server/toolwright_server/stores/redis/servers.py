@@ -1,6 +1,7 @@
 """How many servers share the store: each says again and again that it is there. Decides nothing for anybody."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -13,7 +14,11 @@ _HOLDS: Final = 3
 
 
 class Servers:
-    """`count` is what was seen last; it stays while the store is gone, when it is needed."""
+    """`count` is the most that was seen of late; it stays while the store is gone, when it is needed.
+
+    A store that was restarted knows of nobody until everybody has said that it is there: if it is gone again before, no
+    server may take itself for the only one.
+    """
 
     def __init__(
         self,
@@ -28,7 +33,12 @@ class Servers:
         self._interval_seconds = interval_seconds
         self._pause = pause
         self._task: asyncio.Task[None] | None = None
-        self.count = 1
+        self._seen: deque[int] = deque((1,), maxlen=_HOLDS)
+
+    @property
+    def count(self) -> int:
+        """At least 1."""
+        return max(self._seen)
 
     def start(self) -> None:
         """Say it from now on."""
@@ -39,7 +49,7 @@ class Servers:
         waiting = self._link(SERVERS_KEY).ask(self._command(b"0"))
         answer = await waiting if waiting is not None else None
         if isinstance(answer, int):
-            self.count = max(1, answer)
+            self._seen.append(max(1, answer))
 
     async def close(self) -> None:
         """Leave."""
