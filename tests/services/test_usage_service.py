@@ -252,3 +252,23 @@ async def test_what_was_typed_wrongly_is_a_usage_error(tmp_path: Any, capsys: py
         there.service.caller = AGENT
         assert await run(crediting.show, there.address, "", "", 5, as_json=True) == 5
         assert "FORBIDDEN" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["x" * 129, "a\0b", "two\nlines", "*"])
+@pytest.mark.parametrize(
+    ("rpc", "field"),
+    [
+        ("GetQuota", "user_id"),
+        ("ListLedgerEntries", "tenant_id"),
+        ("ListLedgerEntries", "execution_id"),
+        ("CheckLedger", "tenant_id"),
+    ],
+)
+async def test_what_can_name_nobody_is_refused_before_it_is_looked_for(
+    tmp_path: Any, rpc: str, field: str, text: str
+) -> None:
+    async with serving(tmp_path) as there:
+        request = getattr(pb, f"{rpc}Request")(**{field: text})
+        error = await refused(getattr(there.stub, rpc)(request))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert [each.field for each in details(error)["BadRequest"].field_violations] == [field]

@@ -1,6 +1,8 @@
 """The UsageService: reads a request, asks the ledger and the limits, writes the answer."""
 
 from toolwright.v1 import usage_pb2 as pb
+from toolwright_server.errors import invalid
+from toolwright_server.identity.names import NAME_LIMIT, is_name
 from toolwright_server.records.ledger import wire
 from toolwright_server.records.ledger.ledger import Ledger
 from toolwright_server.records.ledger.quota import Readings, no_limits
@@ -19,6 +21,7 @@ class UsageService:
         self._readings = readings
 
     async def GetQuota(self, request: pb.GetQuotaRequest, call: RpcCall) -> pb.GetQuotaResponse:
+        _named("user_id", request.user_id)
         caller = call.caller.acting_for(request.user_id)
         readings = await self._readings(caller.tenant, caller.user)
         balance = await self._ledger.balance(caller.tenant)
@@ -35,6 +38,8 @@ class UsageService:
     async def ListLedgerEntries(
         self, request: pb.ListLedgerEntriesRequest, call: RpcCall
     ) -> pb.ListLedgerEntriesResponse:
+        _named("tenant_id", request.tenant_id)
+        _named("execution_id", request.execution_id)
         size = lists.page_size(request.page_size, PAGE_DEFAULT)
         tenant = self._ledger.tenant_of(request.tenant_id, call.caller)
         asked = (call.method, tenant, request.execution_id)
@@ -44,5 +49,12 @@ class UsageService:
         return pb.ListLedgerEntriesResponse(entries=[wire.entry(row) for row in rows[:size]], next_page_token=more)
 
     async def CheckLedger(self, request: pb.CheckLedgerRequest, call: RpcCall) -> pb.CheckLedgerResponse:
+        _named("tenant_id", request.tenant_id)
         report = await self._ledger.check(request.tenant_id, call.caller, everything=request.all_tenants)
         return wire.checked(report)
+
+
+def _named(field: str, text: str) -> None:
+    """Raise INVALID_ARGUMENTS for what can name nobody: it would be kept beside the limits, however long."""
+    if text and not is_name(text):
+        raise invalid(field, f"must be printable text of at most {NAME_LIMIT} characters")
