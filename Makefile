@@ -44,11 +44,11 @@ torture: $(VENV)/.ready-dev ## run the long tests: deadlines, leaks, kills
 	@timeout --kill-after=30 $(TORTURE_SECONDS) \
 		$(BIN)/python -m pytest tests/torture --timeout=$(TORTURE_SECONDS) $(ARGS)
 
-# Those that `make test` has a sample of itself.
+# Those that `make test` has a sample of itself, and what only a machine with nothing else to do can judge (neighbours).
 SAMPLED := $(patsubst %,--ignore=tests/torture/test_%.py,credits half_open limit_store_faults neighbours several \
 	shared_limits_served)
 
-torture-sample: ## those that `make test` has no sample of, at a tenth of the length (TORTURE_SCALE=0.1)
+torture-sample: ## those that the tests have no sample of, at a tenth of the length (TORTURE_SCALE=0.1)
 	@TORTURE_SCALE=0.1 $(MAKE) --no-print-directory torture TORTURE_SECONDS=800 ARGS='$(SAMPLED)'
 
 floor: $(VENV_FLOOR)/.ready ## run the tests on the oldest gRPC and protobuf that users may have
