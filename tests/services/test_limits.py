@@ -46,7 +46,7 @@ async def test_the_101st_crm_call_of_a_user_in_a_minute_is_refused_with_the_righ
     call = stub.Execute(search("ada"), timeout=SECONDS)
     await call
     first = time.monotonic()
-    assert dict(await call.trailing_metadata())["ratelimit"] == '"user-minute-crm";r=99;t=0'
+    assert dict(tuple(await call.trailing_metadata()))["ratelimit"] == '"user-minute-crm";r=99;t=0'
     await asyncio.gather(*(stub.Execute(search("ada"), timeout=SECONDS) for _ in range(CRM_CALLS - 1)))
     sent = time.monotonic()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
