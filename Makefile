@@ -19,9 +19,12 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 # Trust what the machine trusts: networks with their own certificate authority work unchanged.
 export UV_SYSTEM_CERTS ?= 1
+# Tests start some hundred processes: without compiled modules each of them would compile SQLAlchemy and the rest anew.
+export UV_COMPILE_BYTECODE ?= 1
+unexport PYTHONDONTWRITEBYTECODE
 
-# One process per core, a file of tests at a time: most of them wait. PARALLEL= for one after the other.
-PARALLEL ?= -n auto --dist loadfile
+# One process per core, a file of tests at a time, the slow ones of whole servers first. PARALLEL= for one after the other.
+PARALLEL ?= -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test torture torture-sample floor bench bench-admission bench-history check check-style check-types check-imports check-sizes \
