@@ -135,7 +135,7 @@ def tool(raw: tool_catalog_pb2.Tool) -> Tool:
     )
 
 
-def violation(raw: tool_catalog_pb2.FieldViolation) -> Violation:
+def violation(raw: common_pb2.FieldViolation) -> Violation:
     """One thing that is wrong with the arguments."""
     return Violation(raw.field, raw.description)
 

@@ -28,6 +28,7 @@ FILES = (execution_pb2, tool_catalog_pb2, keys_pb2, audit_pb2)
 EVERY = {
     "ToolExecution/Execute": "acts for another user, or calls a tool outside its scope",
     "ToolExecution/ExecuteStream": "acts for another user, or calls a tool outside its scope",
+    "ToolExecution/BatchExecute": "acts for another user, or calls a tool outside its scope",
     "ToolExecution/GetExecution": "takes an id",
     "ToolExecution/ListExecutions": "leaves out",
     "ToolExecution/WaitExecution": "takes an id",

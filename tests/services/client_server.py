@@ -196,7 +196,7 @@ class Catalog(tool_catalog_pb2_grpc.ToolCatalogServiceServicer):
 
     async def ValidateArguments(self, request: Any, context: Context) -> Any:
         self.script.note("ValidateArguments", request, context)
-        wrong = tool_catalog_pb2.FieldViolation(field="tags[2]", description="must be text")
+        wrong = common_pb2.FieldViolation(field="tags[2]", description="must be text")
         return tool_catalog_pb2.ValidateArgumentsResponse(valid=False, violations=[wrong])
 
 
