@@ -16,6 +16,8 @@ CALLS_LIMIT = 100
 PARALLEL_DEFAULT = 10
 # Clients of ours take no larger answer, whatever the server may send.
 ANSWER_LIMIT_BYTES = 16 * 1024 * 1024
+# What is smaller stays: the error in its place would be no smaller.
+_LARGE_BYTES = 1_024
 # Tag and length of one execution in the answer, at most.
 _FRAME_BYTES = 6
 
@@ -68,8 +70,9 @@ class Answer:
             message.CopyFrom(wire.answered(row, ended.result, ended.as_json))
             if ended.failure is not None:
                 _replace_error(message, ended.failure)
-        if row is not None and message.HasField("result"):
-            self._results[number] = (row.result == ended.result, message.result.ByteSize())
+        size = message.result.ByteSize()
+        if row is not None and size > _LARGE_BYTES:
+            self._results[number] = (row.result == ended.result, size)
         self._size += _FRAME_BYTES + message.ByteSize()
         self.parts.append(_part(self._asked[number].tool if row is None else row.tool, row, ended))
         while self._size > self._limit and self._results:
