@@ -1,4 +1,4 @@
-"""Many calls of one rpc. The whole is sent again when its answer was lost; else those calls that would be if made alone.
+"""Many calls of one rpc. The whole is sent again when its answer was lost; else what would be, had it been sent alone.
 
 What has been answered is kept, whatever becomes of the rest.
 """

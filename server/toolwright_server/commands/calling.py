@@ -8,21 +8,34 @@ import typer
 from toolwright_server.commands.typed import Address as _Address
 
 
+_Tool = Annotated[str | None, typer.Argument(metavar="[TOOL]", help="Its name, for example crm.contact.search.")]
+_Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[JSON | KEY=VALUE... | -]", help="A JSON object, pairs, or - for standard input."),
+]
+_Timeout = Annotated[
+    float | None, typer.Option("--timeout", metavar="S", help="Deadline of the whole call or batch, in seconds.")
+]
+_ToolTimeout = Annotated[
+    float | None, typer.Option("--tool-timeout", metavar="S", help="Longest time the tool may take, in seconds.")
+]
+_Batch = Annotated[
+    str | None, typer.Option("--batch", metavar="FILE", help="Instead of TOOL: 1 to 100 calls, a line of JSON each.")
+]
+_MaxParallel = Annotated[
+    int, typer.Option("--max-parallel", metavar="N", help="With --batch: how many run at a time. [10]")
+]
+_StopOnFailure = Annotated[
+    bool, typer.Option("--stop-on-failure", help="With --batch: begin no further call once one has failed.")
+]
+
+
 def execute(
-    tool: Annotated[
-        str | None, typer.Argument(metavar="[TOOL]", help="Its name, for example crm.contact.search.")
-    ] = None,
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[JSON | KEY=VALUE... | -]", help="A JSON object, pairs, or - for standard input."),
-    ] = None,
+    tool: _Tool = None,
+    arguments: _Arguments = None,
     stream: Annotated[bool, typer.Option("--stream", help="Show what happens while it happens.")] = False,
-    timeout: Annotated[
-        float | None, typer.Option("--timeout", metavar="S", help="Deadline of the whole call or batch, in seconds.")
-    ] = None,
-    tool_timeout: Annotated[
-        float | None, typer.Option("--tool-timeout", metavar="S", help="Longest time the tool may take, in seconds.")
-    ] = None,
+    timeout: _Timeout = None,
+    tool_timeout: _ToolTimeout = None,
     address: _Address = None,
     request_id: Annotated[
         str | None, typer.Option("--request-id", metavar="ID", help="Name of this request; else a random one.")
@@ -36,16 +49,9 @@ def execute(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the whole execution as JSON; with --stream, each event on a line.")
     ] = False,
-    batch: Annotated[
-        str | None,
-        typer.Option("--batch", metavar="FILE", help="Instead of TOOL: 1 to 100 calls, a line of JSON each."),
-    ] = None,
-    max_parallel: Annotated[
-        int, typer.Option("--max-parallel", metavar="N", help="With --batch: how many run at a time. [10]")
-    ] = 0,
-    stop_on_failure: Annotated[
-        bool, typer.Option("--stop-on-failure", help="With --batch: begin no further call once one has failed.")
-    ] = False,
+    batch: _Batch = None,
+    max_parallel: _MaxParallel = 0,
+    stop_on_failure: _StopOnFailure = False,
 ) -> None:
     """Call a tool. Prints its result as JSON; errors go to standard error.
 

@@ -98,7 +98,8 @@ class ToolExecutionStub:
     `outcome` = `unknown`. If the caller cancels or disconnects, nothing more is
     begun, and what runs is left as a caller of Execute leaves its call.
 
-    The answer has at most 16 MiB. Where all results together would be more, the
+    The answer has at most 16 MiB; clients whose own limit is lower, as gRPC's
+    default of 4 MiB is, must raise it. Where all results together would be more, the
     largest are left out: such an execution is SUCCEEDED without `result`, with
     error PAYLOAD_TOO_LARGE, and GetExecution has the result. Results that the
     record does not keep as they are, because of secrets or because the tool
@@ -222,7 +223,8 @@ class ToolExecutionAsyncStub(ToolExecutionStub):
     `outcome` = `unknown`. If the caller cancels or disconnects, nothing more is
     begun, and what runs is left as a caller of Execute leaves its call.
 
-    The answer has at most 16 MiB. Where all results together would be more, the
+    The answer has at most 16 MiB; clients whose own limit is lower, as gRPC's
+    default of 4 MiB is, must raise it. Where all results together would be more, the
     largest are left out: such an execution is SUCCEEDED without `result`, with
     error PAYLOAD_TOO_LARGE, and GetExecution has the result. Results that the
     record does not keep as they are, because of secrets or because the tool
@@ -361,7 +363,8 @@ class ToolExecutionServicer(metaclass=_abc_1.ABCMeta):
         `outcome` = `unknown`. If the caller cancels or disconnects, nothing more is
         begun, and what runs is left as a caller of Execute leaves its call.
 
-        The answer has at most 16 MiB. Where all results together would be more, the
+        The answer has at most 16 MiB; clients whose own limit is lower, as gRPC's
+        default of 4 MiB is, must raise it. Where all results together would be more, the
         largest are left out: such an execution is SUCCEEDED without `result`, with
         error PAYLOAD_TOO_LARGE, and GetExecution has the result. Results that the
         record does not keep as they are, because of secrets or because the tool
