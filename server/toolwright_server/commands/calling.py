@@ -7,8 +7,7 @@ import typer
 
 from toolwright_server.commands.typed import Address as _Address
 
-
-_Tool = Annotated[str | None, typer.Argument(metavar="[TOOL]", help="Its name, for example crm.contact.search.")]
+_Tool = Annotated[str | None, typer.Argument(metavar="TOOL", help="Its name, for example crm.contact.search.")]
 _Arguments = Annotated[
     list[str] | None,
     typer.Argument(metavar="[JSON | KEY=VALUE... | -]", help="A JSON object, pairs, or - for standard input."),
@@ -23,7 +22,8 @@ _Batch = Annotated[
     str | None, typer.Option("--batch", metavar="FILE", help="Instead of TOOL: 1 to 100 calls, a line of JSON each.")
 ]
 _MaxParallel = Annotated[
-    int, typer.Option("--max-parallel", metavar="N", help="With --batch: how many run at a time. [10]")
+    int,
+    typer.Option("--max-parallel", metavar="N", show_default=False, help="With --batch: how many run at a time. [10]"),
 ]
 _StopOnFailure = Annotated[
     bool, typer.Option("--stop-on-failure", help="With --batch: begin no further call once one has failed.")
