@@ -13,6 +13,7 @@ import uvloop
 from toolwright.v1 import audit_pb2, keys_pb2, tool_catalog_pb2, tool_execution_pb2, usage_pb2
 from toolwright_server.app.limits import Limits, standing
 from toolwright_server.app.record import IN_MEMORY, MemoryRecord, Record
+from toolwright_server.app.results import open_results
 from toolwright_server.backends.process import ProcessBackend, ProcessOptions
 from toolwright_server.backends.python import PythonBackend
 from toolwright_server.backends.thread import ThreadBackend
@@ -26,6 +27,7 @@ from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Stop
 from toolwright_server.execution.intake import ExecutorOptions, declared_timeout
 from toolwright_server.execution.leases import Lease
+from toolwright_server.execution.recall.engine import Results
 from toolwright_server.execution.service import ToolExecutionService
 from toolwright_server.keys.credentials import Credentials
 from toolwright_server.keys.service import KeyService
@@ -115,7 +117,9 @@ class _Server:
             stack.push_async_callback(credentials.close)
             limits = await Limits.open(self._settings, self._telemetry.metrics)
             stack.push_async_callback(limits.close)
-            await self._serve(record, credentials, limits)
+            results, close_results = await open_results(self._settings, self._telemetry.metrics)
+            stack.push_async_callback(close_results)
+            await self._serve(self._executor(record, limits, results), record, credentials, limits)
         return EXIT_LOST if self._is_lost else 0
 
     async def _record(self) -> Record | MemoryRecord:
@@ -126,8 +130,9 @@ class _Server:
         kept = KeptLogs(_bounds(settings), self._logs)
         return await Record.open(settings, lease, self._catalog, ended=kept.add, lost=self._lost)
 
-    async def _serve(self, record: Record | MemoryRecord, credentials: Credentials, limits: Limits) -> None:
-        executor = self._executor(record, limits)
+    async def _serve(
+        self, executor: Executor, record: Record | MemoryRecord, credentials: Credentials, limits: Limits
+    ) -> None:
         rpc = self._rpc(record, credentials, executor, limits)
         self._observe(record, executor)
         if self._link is not None and self._link.is_told:
@@ -146,13 +151,14 @@ class _Server:
             await self._link.ready(address)
         await self._until_drained(rpc, executor)
 
-    def _executor(self, record: Record | MemoryRecord, limits: Limits) -> Executor:
+    def _executor(self, record: Record | MemoryRecord, limits: Limits, results: Results) -> Executor:
         return Executor(
             options=self._options,
             catalog=self._catalog,
             backends={Runs.LOOP: PythonBackend(), Runs.PROCESS: self._processes, Runs.THREAD: self._threads},
             store=record.store,
             limiter=limits.limiter,
+            results=results,
             joining=record.joining,
             logs=self._logs,
             tracing=self._telemetry.tracing,

@@ -4,7 +4,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from toolwright_server.catalog.look_up import LookedUp, UnknownExecution
 from toolwright_server.catalog.schema import Schema
@@ -50,6 +50,18 @@ class RetryPolicy:
     attempts: int = 4
     base_seconds: float = 1.0
     maximum_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """How calls of a READ_ONLY tool that ask the same share an answer: those of one version with the same arguments.
+
+    An answer is kept for `ttl_seconds`, 0: not at all; calls that run at the same time are joined in any case.
+    `scope`: shared by the calls of one user with one credential, or by all of the tenant.
+    """
+
+    ttl_seconds: float
+    scope: Literal["user", "tenant"] = "user"
 
 
 LookUp = Callable[[dict[str, Any] | None, UnknownExecution], LookedUp | Awaitable[LookedUp]]
@@ -99,6 +111,8 @@ class Tool:
     record: Record = Record.AWAITED
     look_up: LookUp | None = None
     retry: RetryPolicy = RetryPolicy()
+    # None: every call is made by itself.
+    cache: CachePolicy | None = None
     # None: the tool is as it was declared.
     terms: Terms | None = None
     # What a call costs; the most that it may cost where the tool itself reports what it did.

@@ -13,6 +13,7 @@ from toolwright_server.errors import Violation, invalid
 from toolwright_server.rpc.wellknown import read_duration
 
 _EFFECTS = {effect: common_pb2.Effect.Value(f"EFFECT_{effect.name}") for effect in Effect}
+_SCOPES = {"user": pb.CACHE_SCOPE_USER, "tenant": pb.CACHE_SCOPE_TENANT}
 
 
 def tool(declared: Tool, timeout_seconds: float) -> pb.Tool:
@@ -32,6 +33,9 @@ def tool(declared: Tool, timeout_seconds: float) -> pb.Tool:
         price_micros=declared.asked_price_micros,
     )
     message.timeout.FromMilliseconds(round(timeout_seconds * 1000))
+    if declared.cache is not None:
+        message.cache_policy.ttl.FromMilliseconds(round(declared.cache.ttl_seconds * 1000))
+        message.cache_policy.scope = _SCOPES[declared.cache.scope]
     return message
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from toolwright_server.errors import Failure
-from toolwright_server.execution.model import TRANSITIONS, Execution, LimitWarning, State
+from toolwright_server.execution.model import TRANSITIONS, Execution, LimitWarning, Source, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,8 @@ def state_changes(row: Execution) -> list[Event]:
     if row.start_time is not None:
         events.append(Event(1, row.start_time, CHANGES[State.QUEUED, State.RUNNING]))
     if row.ended and row.end_time is not None:
-        before = State.QUEUED if row.start_time is None else State.RUNNING
+        started = row.start_time is not None or (row.state is State.SUCCEEDED and row.source is Source.TOOL)
+        before = State.RUNNING if started else State.QUEUED
         # Whoever settled it for a dead server knows of no start, and counts it as started all the same.
         change = CHANGES.get((before, row.state)) or CHANGES[State.RUNNING, row.state]
         events.append(Event(len(events) + 1, row.end_time, change))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from toolwright_server.catalog.model import Effect
-from toolwright_server.execution.model import Execution, State
+from toolwright_server.execution.model import Execution, Source, State
 from toolwright_server.records.audit.model import Entry, Fact, Kind
 
 _SALT_BYTES: Final = 16
@@ -86,6 +86,10 @@ def _became(execution: Execution) -> dict[str, Fact]:
         "stopped": execution.stopped.name,
         "attempts": execution.attempts,
     }
+    if execution.source is not Source.TOOL:
+        facts["source"] = execution.source.name
+        if execution.source_execution_id:
+            facts["source_execution"] = execution.source_execution_id
     failure = execution.failure
     if failure is not None:
         facts["reason"] = failure.reason.name

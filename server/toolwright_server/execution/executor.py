@@ -1,6 +1,6 @@
 """Runs one call, from what was asked to what became of it. Read it from top to bottom: each step calls the next.
 
-    execute → _entered → _resolved → _admitted → _intended (→ _once) → _attempted → _settled
+    execute → _entered → _resolved → _recalled → _admitted → _intended (→ _once) → _attempted → _settled
 
 Knows neither gRPC nor where tools run or records are kept.
 """
@@ -28,17 +28,25 @@ from toolwright_server.execution.events import EventLogs
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.ids import Ids
 from toolwright_server.execution.intake import ENDING, ExecutorOptions, in_time, new_row, resolve
+from toolwright_server.execution.intake import deadline as allowed_time
 from toolwright_server.execution.joining import Joining
-from toolwright_server.execution.model import Execution, Invocation, State, Stopped
+from toolwright_server.execution.model import CacheMode, Execution, Invocation, State, Stopped
 from toolwright_server.execution.nested import call_nested
+from toolwright_server.execution.observing import observe
 from toolwright_server.execution.once import Repeated, repeated
 from toolwright_server.execution.outcome import NOT_STARTED, Outcome, judge
+from toolwright_server.execution.recall.engine import Recall, Results
+from toolwright_server.execution.recall.joining import adopted, joined
+from toolwright_server.execution.recall.shared import Seat, Told
 from toolwright_server.execution.retrying import Chances, attempts
 from toolwright_server.execution.store import ExecutionStore, RecordFailed
 from toolwright_server.limits.limiter import Admission, Limiter
 from toolwright_server.telemetry import Metrics, Tracing
 
 _logger = logging.getLogger(__name__)
+
+# The rest of its corridor, from the moment at which it exists.
+Walk = Callable[[Flight], Coroutine[Any, Any, None]]
 
 
 class Executor:
@@ -52,6 +60,7 @@ class Executor:
         backends: Mapping[Runs, Backend],
         store: ExecutionStore,
         limiter: Limiter,
+        results: Results,
         joining: Joining | None = None,
         logs: EventLogs,
         tracing: Tracing,
@@ -72,6 +81,7 @@ class Executor:
         self._aftermath = Aftermath(store, metrics)
         self._joining = joining
         self._flights: dict[str, Flight] = {}
+        self._recall = Recall(results, self._flights, metrics)
         # Calls that were let in and have no flight yet.
         self._entering = 0
         self._stopping = False
@@ -107,9 +117,33 @@ class Executor:
     async def _resolved(self, invocation: Invocation) -> Flight | Distant:
         """Which tool, whether the arguments are right, and how long it may take."""
         tool, deadline = resolve(self._catalog, self._options, invocation)
-        return await self._admitted(invocation, tool, deadline)
+        if tool.cache is None or invocation.cache_mode is CacheMode.BYPASS:
+            return await self._admitted(invocation, tool, deadline, self._attempted)
+        return await self._recalled(invocation, tool, deadline)
 
-    async def _admitted(self, invocation: Invocation, tool: Tool, deadline: Deadline) -> Flight | Distant:
+    async def _recalled(self, invocation: Invocation, tool: Tool, deadline: Deadline) -> Flight | Distant:
+        """A kept answer, or that of the same call in flight: no limit is asked, and nothing is paid."""
+        found = await self._recall.find(invocation, tool, deadline)
+        if found is None:
+            return await self._admitted(invocation, tool, deadline, self._attempted)
+        if isinstance(found, Told):
+            return await self._let_through(invocation, tool, deadline, partial(self._answered, found))
+        try:
+            if found.leads or await in_time(found.begun(), deadline, tool, math.inf):
+                return await self._admitted(invocation, tool, deadline, partial(self._leading, found))
+            return await self._let_through(invocation, tool, deadline, partial(self._following, found))
+        finally:
+            if not found.is_held:
+                found.leave()
+
+    async def _let_through(
+        self, invocation: Invocation, tool: Tool, deadline: Deadline, walk: Walk
+    ) -> Flight | Distant:
+        execution = new_row(self._ids(), self._options, invocation, tool, deadline)
+        admission = self._admissions.free(execution)
+        return await self._intended(invocation, tool, deadline, execution, admission, walk=walk)
+
+    async def _admitted(self, invocation: Invocation, tool: Tool, deadline: Deadline, walk: Walk) -> Flight | Distant:
         """Its limits let the caller in, at once or when there is a place. What is refused later costs nothing."""
         execution = new_row(self._ids(), self._options, invocation, tool, deadline)
         admission = self._admissions.at_once(invocation, tool, execution)
@@ -118,13 +152,20 @@ class Executor:
             if isinstance(admission, Execution):
                 return await self._once(invocation, tool, deadline, execution, admission)
         try:
-            return await self._intended(invocation, tool, deadline, execution, admission)
+            return await self._intended(invocation, tool, deadline, execution, admission, walk=walk)
         except BaseException:
             admission.give_back()
             raise
 
     async def _intended(
-        self, invocation: Invocation, tool: Tool, deadline: Deadline, execution: Execution, admission: Admission
+        self,
+        invocation: Invocation,
+        tool: Tool,
+        deadline: Deadline,
+        execution: Execution,
+        admission: Admission,
+        *,
+        walk: Walk,
     ) -> Flight | Distant:
         """One commit before anything happens, which claims the request id; not waited for where no harm can be done."""
         if admission.warnings:
@@ -150,7 +191,7 @@ class Executor:
         if execution.warnings:
             flight.warn()
         self._flights[execution.execution_id] = flight
-        self._walk(flight, self._attempted(flight))
+        self._walk(flight, walk(flight))
         return flight
 
     async def _once(
@@ -164,9 +205,42 @@ class Executor:
         if flight.given_up:
             # Its caller lost the connection and is back: it ends, and gives the request id back.
             await in_time(flight.ended(None), deadline, tool, math.inf)
-            return await self._admitted(invocation, tool, deadline)
+            return await self._admitted(invocation, tool, deadline, self._attempted)
         flight.join(invocation)
         return flight
+
+    def _leading(self, seat: Seat, flight: Flight) -> Coroutine[Any, Any, None]:
+        """Others get what this one comes to."""
+        seat.lead(flight)
+        return self._attempted(flight)
+
+    def _following(self, seat: Seat, flight: Flight) -> Coroutine[Any, Any, None]:
+        """It gets what another one comes to."""
+        seat.is_held = True
+        return self._joined(seat, flight)
+
+    async def _joined(self, seat: Seat, flight: Flight) -> None:
+        """Another execution calls the tool for it, until its own time is up or its own caller leaves."""
+        task = flight.task
+        run = partial(joined, flight, seat, partial(self._stood_in, seat, flight.tool))
+        try:
+            answer = await attempt(flight, self._work(flight), run, self._options.stop_grace, self._overrun)
+        finally:
+            seat.leave()
+        if flight.task is task:
+            await self._settled(flight, judge(flight, answer), Stopped.UNSPECIFIED)
+
+    async def _stood_in(self, seat: Seat, tool: Tool, step: Invocation) -> None:
+        """What it had joined ended for reasons of its own: it makes the call for all who wait, as a step of its own."""
+        if self._stopping:
+            raise ToolwrightError.of(ENDING)
+        limit = allowed_time(self._options, step, tool)
+        await self._admitted(step, tool, limit, partial(self._leading, seat))
+
+    async def _answered(self, told: Told, flight: Flight) -> None:
+        """A kept answer is its own."""
+        flight.answered = True
+        await self._settled(flight, Outcome(State.SUCCEEDED, adopted(flight.execution, told)), Stopped.UNSPECIFIED)
 
     async def _attempted(self, flight: Flight) -> None:
         """The backend runs the tool until it answers, or until it must stop."""
@@ -202,7 +276,7 @@ class Executor:
             flight.lose(error.failure)
         if outcome.failure is not None and outcome.failure.metadata.get("outcome") == NOT_STARTED:
             flight.admission.give_back()
-        self._observe(flight)
+        observe(flight, self._metrics, self._tracing)
         del self._flights[execution.execution_id]
         flight.land()
 
@@ -309,16 +383,3 @@ class Executor:
             charge=partial(report, execution),
             result_limit_bytes=self._options.result_limit,
         )
-
-    def _observe(self, flight: Flight) -> None:
-        execution, failure = flight.execution, flight.execution.failure
-        error_type = failure.reason.name if failure is not None else None
-        if execution.tool_seconds is not None:
-            self._metrics.tool_call(execution.tool, error_type, execution.tool_seconds)
-        if flight.trace is not flight.invocation.trace:
-            self._tracing.end_tool_call(
-                flight.trace,
-                error_type,
-                failure.message if failure is not None else None,
-                {"toolwright.execution.state": execution.state.name},
-            )

@@ -5,8 +5,9 @@ It is also the Reporter that its backend talks to. Decides nothing: the executor
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
+from typing import Protocol
 
 from toolwright_server.catalog.model import Effect, Tool
 from toolwright_server.errors import Failure
@@ -48,6 +49,19 @@ class Stop(Enum):
     DRAINING = "the server is shutting down"
 
 
+class Followers(Protocol):
+    """Other calls that get what this one comes to; see recall/shared.py."""
+
+    @property
+    def waiting(self) -> Iterator[Invocation]:
+        """The calls."""
+        ...
+
+    def landed(self, flight: "Flight") -> None:
+        """It has ended and is in the record."""
+        ...
+
+
 class Flight:
     """See the module. `finished` is true once the execution was settled; `trace` is the tool's span."""
 
@@ -65,6 +79,7 @@ class Flight:
         "deadline",
         "execution",
         "finished",
+        "followers",
         "interrupt",
         "invocation",
         "loop",
@@ -112,6 +127,7 @@ class Flight:
         # What the tool returned, as its callers get it: the row keeps it without secrets, or not at all.
         self.answer: bytes | None = None
         self.finished = False
+        self.followers: Followers | None = None
         # Callers that wait, and whether one of them wants it to go on without anybody.
         self._attending = 1
         self._detached = invocation.detach
@@ -143,6 +159,10 @@ class Flight:
         """One caller more waits for the same execution."""
         self._attending += 1
         self._detached = self._detached or invocation.detach
+
+    def attend(self) -> None:
+        """Somebody else waits for it, who leaves as its callers do."""
+        self._attending += 1
 
     def is_of(self, invocation: Invocation) -> bool:
         """Whether it was begun by this call."""
@@ -224,6 +244,8 @@ class Flight:
             _resolve(waiter)
         if self._events is not None:
             self._events.close()
+        if self.followers is not None:
+            self.followers.landed(self)
         for child in tuple(self._children or ()):
             child.stop(Stop.PARENT_ENDED)
 

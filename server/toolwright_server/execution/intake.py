@@ -137,7 +137,7 @@ async def in_time(adding: Coroutine[Any, Any, T], deadline: Deadline, tool: Tool
         reason = Reason.CLIENT_DEADLINE if deadline.source is DeadlineSource.CLIENT else Reason.TOOL_TIMEOUT
         raise ToolwrightError(
             reason,
-            f"the time of {tool.name} was used up while the call was being recorded",
+            f"the time of {tool.name} was used up before it could be started",
             metadata={"outcome": "not_started", "source": deadline.source.name},
         ) from None
 
@@ -147,7 +147,7 @@ def new_row(
 ) -> Execution:
     """The execution's row, as it is recorded before the tool can be started."""
     now = time.time()
-    given = _given(invocation, tool)
+    arguments = given(invocation, tool)
     return Execution(
         execution_id=execution_id,
         caller=invocation.caller,
@@ -168,14 +168,14 @@ def new_row(
         session_id=invocation.session_id,
         agent_id=invocation.agent_id,
         labels=invocation.labels,
-        arguments_bytes=len(given),
+        arguments_bytes=len(arguments),
         effect=tool.effect,
         category=tool.category,
-        arguments=tool.kept_arguments(given),
+        arguments=tool.kept_arguments(arguments),
     )
 
 
-def _given(invocation: Invocation, tool: Tool) -> bytes:
+def given(invocation: Invocation, tool: Tool) -> bytes:
     """What the tool is given, in canonical form."""
     if tool.terms is None or not tool.terms.completes:
         return invocation.canonical

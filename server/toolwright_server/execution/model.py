@@ -31,8 +31,17 @@ TERMINAL = frozenset(
 )
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
+    # SUCCEEDED: with the answer of another call, kept or joined; see Source.
     State.QUEUED: frozenset(
-        {State.RUNNING, State.RETRYING, State.TIMED_OUT, State.CANCELLED, State.REJECTED, State.FAILED}
+        {
+            State.RUNNING,
+            State.RETRYING,
+            State.SUCCEEDED,
+            State.FAILED,
+            State.TIMED_OUT,
+            State.CANCELLED,
+            State.REJECTED,
+        }
     ),
     State.RUNNING: frozenset(
         {State.RETRYING, State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED, State.OUTCOME_UNKNOWN}
@@ -54,6 +63,22 @@ class Stopped(IntEnum):
     YES = 1
     NO = 2
     UNKNOWN = 3
+
+
+class Source(IntEnum):
+    """Where a result came from; numbers are those of the contract."""
+
+    TOOL = 1
+    CACHE = 2
+    JOINED = 3
+
+
+class CacheMode(IntEnum):
+    """What a call does with kept results and with the same call in flight; numbers are those of the contract."""
+
+    DEFAULT = 1
+    BYPASS = 2
+    REFRESH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +126,7 @@ class Invocation:
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     # Most that it may cost; None: the server's limit for one call.
     max_cost_micros: int | None = None
+    cache_mode: CacheMode = CacheMode.DEFAULT
     # The deadline of the call in which this one is a step, and how many calls stand above it.
     inherited: Deadline | None = None
     depth: int = 0
@@ -162,6 +188,11 @@ class Execution:
     balance_micros: int | None = None
     # Limits that it came near to.
     warnings: tuple[LimitWarning, ...] = ()
+    # Where its answer came from; when the tool gave it, if it was kept; and the execution for which it did, if that is
+    # another one of the same user.
+    source: Source = Source.TOOL
+    cached_time: float | None = None
+    source_execution_id: str = ""
 
     def move(self, to: State) -> None:
         """Enter another state. Raises ValueError for a move that the table does not allow."""

@@ -11,7 +11,7 @@ from toolwright_server.execution.attempt import Answer
 from toolwright_server.execution.backend import Lost, NotSent, ToolFailed
 from toolwright_server.execution.deadline import DeadlineSource
 from toolwright_server.execution.flight import Flight, Stop
-from toolwright_server.execution.model import State
+from toolwright_server.execution.model import Source, State
 
 _logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def _has_answer(answer: Answer) -> bool:
 
 def _answered(flight: Flight, answer: Answer) -> Outcome:
     error = answer.error
-    if error is None and flight.started_at is None:
+    if error is None and flight.started_at is None and flight.execution.source is Source.TOOL:
         return _unannounced(flight)
     if error is None:
         return Outcome(State.SUCCEEDED, result=answer.value)

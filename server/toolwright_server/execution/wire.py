@@ -1,5 +1,6 @@
 """Between the protos and the executor: the only place where execution messages are built or read."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +13,7 @@ from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Failure, invalid
 from toolwright_server.execution import canonical, texts
 from toolwright_server.execution.deadline import client_budget
-from toolwright_server.execution.model import Execution, Invocation, LimitWarning
+from toolwright_server.execution.model import CacheMode, Execution, Invocation, LimitWarning
 from toolwright_server.rpc.call import RpcCall
 from toolwright_server.rpc.wellknown import (
     fill_duration,
@@ -28,6 +29,7 @@ STRUCT_LIMIT = 256 * 1024
 ATTEMPTS_LIMIT = 100
 # The reason of a Warning about a limit.
 LIMIT_NEARLY_REACHED = "LIMIT_NEARLY_REACHED"
+_CACHE_MODES: Mapping[int, CacheMode] = {0: CacheMode.DEFAULT, **{int(mode): mode for mode in CacheMode}}
 _EFFECTS = {effect: pb.Effect.Value(f"EFFECT_{effect.name}") for effect in Effect}
 
 
@@ -61,6 +63,7 @@ def invocation(call: pb.ToolCall, rpc: RpcCall, arguments_limit: int) -> Invocat
         parent_execution_id=parent,
         labels=labels,
         max_cost_micros=_max_cost(call),
+        cache_mode=_cache_mode(call),
     )
 
 
@@ -100,6 +103,13 @@ def _max_cost(call: pb.ToolCall) -> int | None:
     if call.max_cost_micros < 0:
         raise invalid("call.max_cost_micros", "must not be negative")
     return call.max_cost_micros
+
+
+def _cache_mode(call: pb.ToolCall) -> CacheMode:
+    mode = _CACHE_MODES.get(call.cache_mode)
+    if mode is None:
+        raise invalid("call.cache_mode", "is not known")
+    return mode
 
 
 def heartbeat_seconds(request: Any, longest: float = 15.0) -> float:
@@ -162,7 +172,9 @@ def answered(row: Execution, result: bytes | None, as_json: bool) -> pb.Executio
     if row.failure is not None:
         fill_error(message.error, row.failure)
     if result is not None:
-        _result(message.result, result, as_json)
+        _result(message.result, row, result, as_json)
+    if row.source_execution_id:
+        message.source_execution_id = row.source_execution_id
     return message
 
 
@@ -313,8 +325,10 @@ def fill_warning(message: pb.Warning, warning: LimitWarning) -> None:
         fill_timestamp(limit.reset_time, warning.reset_time)
 
 
-def _result(message: pb.ToolResult, result: bytes, as_json: bool) -> None:
-    message.source = pb.RESULT_SOURCE_TOOL
+def _result(message: pb.ToolResult, row: Execution, result: bytes, as_json: bool) -> None:
+    message.source = row.source  # pyright: ignore[reportAttributeAccessIssue] (the numbers are the contract's)
+    if row.cached_time is not None:
+        fill_timestamp(message.cached_time, row.cached_time)
     if as_json or len(result) > STRUCT_LIMIT:
         # upb takes UTF-8 bytes for a string field: no copy through str.
         message.value_json = result  # pyright: ignore[reportAttributeAccessIssue]

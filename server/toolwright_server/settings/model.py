@@ -248,6 +248,11 @@ class Settings(BaseSettings):
     limits_queue_limit: _Optional = Field(
         256, description="Calls that may wait for others to end under a limit of running calls; more are refused."
     )
+    cache_entries: _Count = Field(
+        10_000, description="Results of tools with a cache policy that are kept in memory; then the oldest go."
+    )
+    cache_bytes: _Bytes = Field(64 * _MIB, description="Their size together, with what keeping them takes.")
+    cache_entry_limit_bytes: _Bytes = Field(256 * _KIB, description="The largest result that is kept, also in Redis.")
     metadata_limit_bytes: _Bytes = Field(16 * _KIB, description="Metadata of one call.")
     message_limit_bytes: _Bytes = Field(16 * _MIB, description="One gRPC message; above the limits of what it carries.")
     drain_notice_seconds: _Pause = Field(

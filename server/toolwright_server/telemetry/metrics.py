@@ -26,6 +26,9 @@ OTHER_METHOD = "_OTHER"
 _OBSERVED: dict[str, tuple[str, str, Literal["gauge", "updown"]]] = {
     "toolwright.executions.running": ("{execution}", "Executions that run now.", "updown"),
     "toolwright.executions.kept": ("{execution}", "Executions that are kept in memory.", "updown"),
+    "toolwright.cache.entries": ("{result}", "Results that are kept in this process.", "updown"),
+    "toolwright.cache.size": ("By", "Their size, with what keeping them takes.", "updown"),
+    "toolwright.cache.store.up": ("1", "Whether the shared store of results answers.", "gauge"),
     "toolwright.limits.store.up": ("1", "Whether the shared store of limits answers.", "gauge"),
     "toolwright.limits.store.servers": ("{server}", "Servers that share the store of limits.", "gauge"),
     "toolwright.worker.queue.length": ("{call}", "Calls that wait for a worker process.", "updown"),
@@ -78,6 +81,10 @@ class Metrics:
         self._rules_refused = Counter(
             "toolwright.limits.reload.failures", "{time}", "Times that a changed limits file could not be used."
         )
+        self._recalled = Counter(
+            "toolwright.cache.calls", "{call}", "Calls of tools that share answers: hit, joined, or miss.",
+            ("gen_ai.tool.name", "toolwright.cache.result"),
+        )  # fmt: skip
         self._dropped = Counter(
             "otel.sdk.processor.span.processed", "{span}", "Spans that were dropped before export.", ("error.type",)
         )
@@ -90,7 +97,7 @@ class Metrics:
             for instrument in (
                 self._rpc, self._tool, self._lag, self._blocked, self._kills, self._stubborn, self._unauthenticated,
                 self._limited, self._rules_refused, self._limit_store, self._decided_without,
-                self._dropped, self._exported,
+                self._recalled, self._dropped, self._exported,
                 Gauge("toolwright.calls.in_flight", "{call}", "Calls that the server is answering.",
                       lambda: self.calls_in_flight, kind="updown"),
                 Gauge("toolwright.loop.lag.last", "s", "How late the event loop was at its last timer.",
@@ -136,6 +143,10 @@ class Metrics:
     def stubborn_tool(self, tool: str) -> None:
         """A tool swallowed its cancellation and went on."""
         self._stubborn.add(1, (tool,))
+
+    def recalled(self, tool: str, how: str) -> None:
+        """A call of a tool that shares answers was a `hit`, a `miss` or `joined`."""
+        self._recalled.add(1, (tool, how))
 
     def authentication_failed(self, reason: str) -> None:
         """The credentials of a call proved nothing: missing, malformed, revoked_key, expired_token, ..."""

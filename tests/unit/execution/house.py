@@ -21,6 +21,7 @@ from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.intake import ExecutorOptions
 from toolwright_server.execution.model import Execution, Stopped
+from toolwright_server.execution.recall.engine import Results
 from toolwright_server.execution.retrying import Chances
 from toolwright_server.limits.limiter import Limiter
 from toolwright_server.limits.line import Line
@@ -29,6 +30,7 @@ from toolwright_server.limits.rules import CostLimits, Rules, Tier
 from toolwright_server.stores.memory.events import LogBounds, MemoryEventLogs
 from toolwright_server.stores.memory.executions import Bounds, MemoryExecutionStore
 from toolwright_server.stores.memory.limits import MemoryLimitStore
+from toolwright_server.stores.memory.results import MemoryResultStore, ResultBounds
 from toolwright_server.telemetry import Metrics, Tracing
 from toolwright_server.telemetry.sampling import sampling_from
 from toolwright_server.telemetry.span_buffer import SpanBuffer
@@ -91,6 +93,7 @@ class House:
         self.pauses: list[float] = []
         self.chances = Chances(self._pause, lambda low, _: low)
         self.rules = UNLIMITED
+        self.results = Results(MemoryResultStore(ResultBounds(1_000, MEBIBYTE)))
         self._scripted = Scripted()
         self._tools: list[Tool] = []
         self._executor: Executor | None = None
@@ -120,6 +123,7 @@ class House:
                 backends={Runs.LOOP: PythonBackend(), Runs.THREAD: self._scripted},
                 store=self.store,
                 limiter=Limiter(MemoryLimitStore(), Rulebook(self.rules), Line(8), self.metrics),
+                results=self.results,
                 logs=self.logs,
                 tracing=Tracing(
                     sampling_from("always_off", ""),

@@ -7,7 +7,7 @@ import pytest
 from toolwright_server.catalog.model import Effect
 from toolwright_server.execution.events import Event, Retold, StateChanged
 from toolwright_server.execution.flight import Flight
-from toolwright_server.execution.model import TERMINAL, TRANSITIONS, State
+from toolwright_server.execution.model import TERMINAL, TRANSITIONS, Source, State
 from toolwright_server.execution.recovery import judged
 from toolwright_server.stores.memory.events import LogBounds
 
@@ -30,6 +30,8 @@ def paths(*before: State) -> list[list[State]]:
 def flown(path: list[State], bounds: LogBounds, *, read_early: bool) -> Flight:
     """A flight that went that way, at the instants 1, 2, 3; its log was read before, or never."""
     here = flight(bounds=bounds)
+    if path[0] is State.SUCCEEDED:
+        here.execution.source = Source.JOINED
     if read_early:
         assert here.events.after(0) == []
     for number, state in enumerate(path, start=1):

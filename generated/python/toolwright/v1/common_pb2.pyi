@@ -210,6 +210,10 @@ class _ResultSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResultSo
     """Never sent by the server."""
     RESULT_SOURCE_TOOL: _ResultSource.ValueType  # 1
     """The tool itself answered."""
+    RESULT_SOURCE_CACHE: _ResultSource.ValueType  # 2
+    """The cache: the tool answered an earlier call of the same kind."""
+    RESULT_SOURCE_JOINED: _ResultSource.ValueType  # 3
+    """Another call, the same one, that ran already when this one came."""
 
 class ResultSource(_ResultSource, metaclass=_ResultSourceEnumTypeWrapper):
     """Where a result came from."""
@@ -218,7 +222,41 @@ RESULT_SOURCE_UNSPECIFIED: ResultSource.ValueType  # 0
 """Never sent by the server."""
 RESULT_SOURCE_TOOL: ResultSource.ValueType  # 1
 """The tool itself answered."""
+RESULT_SOURCE_CACHE: ResultSource.ValueType  # 2
+"""The cache: the tool answered an earlier call of the same kind."""
+RESULT_SOURCE_JOINED: ResultSource.ValueType  # 3
+"""Another call, the same one, that ran already when this one came."""
 Global___ResultSource: _TypeAlias = ResultSource  # noqa: Y015
+
+class _CacheMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CacheModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CacheMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CACHE_MODE_UNSPECIFIED: _CacheMode.ValueType  # 0
+    """Use what there is: a kept result, or the same call in flight."""
+    CACHE_MODE_DEFAULT: _CacheMode.ValueType  # 1
+    """The same."""
+    CACHE_MODE_BYPASS: _CacheMode.ValueType  # 2
+    """As if the tool had no cache: nothing is read, joined or kept."""
+    CACHE_MODE_REFRESH: _CacheMode.ValueType  # 3
+    """Call the tool in any case, and keep what it answers for others."""
+
+class CacheMode(_CacheMode, metaclass=_CacheModeEnumTypeWrapper):
+    """What a call does with kept results, and with the same call in flight. It
+    matters for tools that declare a cache policy alone.
+    """
+
+CACHE_MODE_UNSPECIFIED: CacheMode.ValueType  # 0
+"""Use what there is: a kept result, or the same call in flight."""
+CACHE_MODE_DEFAULT: CacheMode.ValueType  # 1
+"""The same."""
+CACHE_MODE_BYPASS: CacheMode.ValueType  # 2
+"""As if the tool had no cache: nothing is read, joined or kept."""
+CACHE_MODE_REFRESH: CacheMode.ValueType  # 3
+"""Call the tool in any case, and keep what it answers for others."""
+Global___CacheMode: _TypeAlias = CacheMode  # noqa: Y015
 
 @_typing.final
 class ToolCall(_message.Message):
@@ -261,6 +299,7 @@ class ToolCall(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     MAX_COST_MICROS_FIELD_NUMBER: _builtins.int
+    CACHE_MODE_FIELD_NUMBER: _builtins.int
     tool: _builtins.str
     """Name of the tool, for example `crm.contact.create`. Required, 1 to 128
     characters. As in every name and label of a call, control characters and
@@ -315,6 +354,10 @@ class ToolCall(_message.Message):
     what costs nothing. Absent: the server's limit for one call holds, which it
     can only narrow.
     """
+    cache_mode: Global___CacheMode.ValueType
+    """What is done with kept results and with the same call in flight. Absent:
+    CACHE_MODE_DEFAULT.
+    """
     @_builtins.property
     def arguments(self) -> _struct_pb2.Struct:
         """For hand typing and grpcurl. Numbers are doubles: integers above 2^53
@@ -354,10 +397,11 @@ class ToolCall(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         max_attempts: _builtins.int | None = ...,
         max_cost_micros: _builtins.int | None = ...,
+        cache_mode: Global___CacheMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_max_cost_micros", b"_max_cost_micros", "arguments", b"arguments", "arguments_form", b"arguments_form", "arguments_json", b"arguments_json", "max_attempts", b"max_attempts", "max_cost_micros", b"max_cost_micros", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_max_cost_micros", b"_max_cost_micros", "agent_id", b"agent_id", "arguments", b"arguments", "arguments_form", b"arguments_form", "arguments_json", b"arguments_json", "detach_on_disconnect", b"detach_on_disconnect", "labels", b"labels", "max_attempts", b"max_attempts", "max_cost_micros", b"max_cost_micros", "parent_execution_id", b"parent_execution_id", "request_id", b"request_id", "session_id", b"session_id", "task_id", b"task_id", "timeout", b"timeout", "tool", b"tool", "tool_version", b"tool_version", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_max_cost_micros", b"_max_cost_micros", "agent_id", b"agent_id", "arguments", b"arguments", "arguments_form", b"arguments_form", "arguments_json", b"arguments_json", "cache_mode", b"cache_mode", "detach_on_disconnect", b"detach_on_disconnect", "labels", b"labels", "max_attempts", b"max_attempts", "max_cost_micros", b"max_cost_micros", "parent_execution_id", b"parent_execution_id", "request_id", b"request_id", "session_id", b"session_id", "task_id", b"task_id", "timeout", b"timeout", "tool", b"tool", "tool_version", b"tool_version", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_attempts: _TypeAlias = _typing.Literal["max_attempts"]  # noqa: Y015
     _WhichOneofArgType__max_attempts: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts"]  # noqa: Y015
@@ -429,6 +473,7 @@ class Execution(_message.Message):
     EFFECT_FIELD_NUMBER: _builtins.int
     ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
     PRINCIPAL_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_EXECUTION_ID_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Id of the execution, a UUIDv7 set by the server."""
     state: Global___State.ValueType
@@ -475,6 +520,11 @@ class Execution(_message.Message):
     """
     principal_id: _builtins.str
     """The credential with which the call was made."""
+    source_execution_id: _builtins.str
+    """The execution whose answer this is, also where that is an error: the one that
+    was joined, or whose result the cache had. Empty: its own, or that of another
+    user. Then `start_time` is absent, and it has cost nothing.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the call was accepted."""
@@ -550,10 +600,11 @@ class Execution(_message.Message):
         effect: Global___Effect.ValueType = ...,
         arguments_json: _builtins.str = ...,
         principal_id: _builtins.str = ...,
+        source_execution_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "error", b"error", "result", b"result", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "arguments_json", b"arguments_json", "category", b"category", "create_time", b"create_time", "deadline", b"deadline", "deadline_source", b"deadline_source", "effect", b"effect", "end_time", b"end_time", "error", b"error", "execution_id", b"execution_id", "labels", b"labels", "last_sequence", b"last_sequence", "parent_execution_id", b"parent_execution_id", "principal_id", b"principal_id", "request_id", b"request_id", "result", b"result", "server_id", b"server_id", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "stopped", b"stopped", "task_id", b"task_id", "tenant_id", b"tenant_id", "tool", b"tool", "tool_version", b"tool_version", "trace_id", b"trace_id", "usage", b"usage", "user_id", b"user_id", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "arguments_json", b"arguments_json", "category", b"category", "create_time", b"create_time", "deadline", b"deadline", "deadline_source", b"deadline_source", "effect", b"effect", "end_time", b"end_time", "error", b"error", "execution_id", b"execution_id", "labels", b"labels", "last_sequence", b"last_sequence", "parent_execution_id", b"parent_execution_id", "principal_id", b"principal_id", "request_id", b"request_id", "result", b"result", "server_id", b"server_id", "session_id", b"session_id", "source_execution_id", b"source_execution_id", "start_time", b"start_time", "state", b"state", "stopped", b"stopped", "task_id", b"task_id", "tenant_id", b"tenant_id", "tool", b"tool", "tool_version", b"tool_version", "trace_id", b"trace_id", "usage", b"usage", "user_id", b"user_id", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -568,6 +619,7 @@ class ToolResult(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     VALUE_JSON_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    CACHED_TIME_FIELD_NUMBER: _builtins.int
     value_json: _builtins.str
     """For calls whose arguments were JSON text, and for large values."""
     source: Global___ResultSource.ValueType
@@ -576,16 +628,21 @@ class ToolResult(_message.Message):
     def value(self) -> _struct_pb2.Value:
         """For calls whose arguments were a Struct, or absent."""
 
+    @_builtins.property
+    def cached_time(self) -> _timestamp_pb2.Timestamp:
+        """When the tool gave this answer. Set only if `source` is RESULT_SOURCE_CACHE."""
+
     def __init__(
         self,
         *,
         value: _struct_pb2.Value | None = ...,
         value_json: _builtins.str = ...,
         source: Global___ResultSource.ValueType = ...,
+        cached_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value", "value_form", b"value_form", "value_json", b"value_json"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cached_time", b"cached_time", "value", b"value", "value_form", b"value_form", "value_json", b"value_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "value", b"value", "value_form", b"value_form", "value_json", b"value_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_time", b"cached_time", "source", b"source", "value", b"value", "value_form", b"value_form", "value_json", b"value_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_value_form: _TypeAlias = _typing.Literal["value", "value_json"]  # noqa: Y015
     _WhichOneofArgType_value_form: _TypeAlias = _typing.Literal["value_form", b"value_form"]  # noqa: Y015

@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from toolwright.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -22,6 +23,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _CacheScope:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CacheScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CacheScope.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CACHE_SCOPE_UNSPECIFIED: _CacheScope.ValueType  # 0
+    """Never sent by the server."""
+    CACHE_SCOPE_USER: _CacheScope.ValueType  # 1
+    """The same user with the same credential."""
+    CACHE_SCOPE_TENANT: _CacheScope.ValueType  # 2
+    """Everybody in the tenant."""
+
+class CacheScope(_CacheScope, metaclass=_CacheScopeEnumTypeWrapper):
+    """Who may be given the same answer."""
+
+CACHE_SCOPE_UNSPECIFIED: CacheScope.ValueType  # 0
+"""Never sent by the server."""
+CACHE_SCOPE_USER: CacheScope.ValueType  # 1
+"""The same user with the same credential."""
+CACHE_SCOPE_TENANT: CacheScope.ValueType  # 2
+"""Everybody in the tenant."""
+Global___CacheScope: _TypeAlias = CacheScope  # noqa: Y015
 
 @_typing.final
 class Tool(_message.Message):
@@ -61,6 +86,7 @@ class Tool(_message.Message):
     ENABLED_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     PRICE_MICROS_FIELD_NUMBER: _builtins.int
+    CACHE_POLICY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Dotted lower-case name, for example `crm.contact.create`."""
     version: _builtins.str
@@ -97,6 +123,10 @@ class Tool(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels of the tool."""
 
+    @_builtins.property
+    def cache_policy(self) -> Global___CachePolicy:
+        """How answers are shared. Absent: every call is made by itself."""
+
     def __init__(
         self,
         *,
@@ -112,14 +142,47 @@ class Tool(_message.Message):
         enabled: _builtins.bool = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         price_micros: _builtins.int = ...,
+        cache_policy: Global___CachePolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache_policy", b"cache_policy", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "description", b"description", "display_name", b"display_name", "effect", b"effect", "enabled", b"enabled", "input_schema_json", b"input_schema_json", "labels", b"labels", "name", b"name", "output_schema_json", b"output_schema_json", "price_micros", b"price_micros", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_policy", b"cache_policy", "category", b"category", "description", b"description", "display_name", b"display_name", "effect", b"effect", "enabled", b"enabled", "input_schema_json", b"input_schema_json", "labels", b"labels", "name", b"name", "output_schema_json", b"output_schema_json", "price_micros", b"price_micros", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Tool: _TypeAlias = Tool  # noqa: Y015
+
+@_typing.final
+class CachePolicy(_message.Message):
+    """How answers of a tool are shared by calls that ask the same: of the same
+    version with the same arguments, as the tool is given them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TTL_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    scope: Global___CacheScope.ValueType
+    """Among whom they are shared."""
+    @_builtins.property
+    def ttl(self) -> _duration_pb2.Duration:
+        """How long an answer is kept. 0: it is not; only calls that run at the same
+        time share one.
+        """
+
+    def __init__(
+        self,
+        *,
+        ttl: _duration_pb2.Duration | None = ...,
+        scope: Global___CacheScope.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope", "ttl", b"ttl"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CachePolicy: _TypeAlias = CachePolicy  # noqa: Y015
 
 @_typing.final
 class ListToolsRequest(_message.Message):

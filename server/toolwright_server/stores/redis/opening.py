@@ -9,6 +9,7 @@ from toolwright_server.stores.redis.options import RedisLimitOptions, Watch
 
 if TYPE_CHECKING:
     from toolwright_server.stores.redis.limits import RedisLimitStore
+    from toolwright_server.stores.redis.results import RedisResultStore
 
 
 async def open_limit_store(
@@ -27,3 +28,18 @@ def _load(url: str) -> "tuple[Address, type[RedisLimitStore]]":
     from toolwright_server.stores.redis.limits import RedisLimitStore  # noqa: PLC0415 (see the module)
 
     return address, RedisLimitStore
+
+
+async def open_result_store(url: str, timeout_milliseconds: float) -> "RedisResultStore":
+    """The shared store of answers, connected or trying to be. Raises SettingsError."""
+    address, made = await asyncio.to_thread(_load_results, url)
+    store = made(address, timeout_milliseconds)
+    await store.open()
+    return store
+
+
+def _load_results(url: str) -> "tuple[Address, type[RedisResultStore]]":
+    address = Address.parse(url)
+    from toolwright_server.stores.redis.results import RedisResultStore  # noqa: PLC0415 (see the module)
+
+    return address, RedisResultStore

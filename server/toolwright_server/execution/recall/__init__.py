@@ -1,0 +1,1 @@
+"""Answers that calls share: kept ones, and those of the same call in flight."""

@@ -1,0 +1,192 @@
+"""One call of a tool for all who ask the same while it is being made. Decides who makes it; makes none itself.
+
+Whoever comes first leads: its execution calls the tool. The others sit and wait for what comes of it. While anybody
+sits, the leader's caller may leave without ending it. If the leader ends for reasons of its own, or is refused before
+it begins, one of those who sit leads in its place.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from toolwright_server.catalog.model import Tool
+from toolwright_server.errors import Failure, Reason
+from toolwright_server.execution.deadline import Deadline
+from toolwright_server.execution.flight import Flight, Stop
+from toolwright_server.execution.model import Invocation, Source, State
+from toolwright_server.execution.recall.key import Key
+
+# Ends that say something of the tool, and not only of the call that had them.
+_SHARED_ENDS: Final = frozenset({State.SUCCEEDED, State.FAILED, State.REJECTED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What came of it, for everybody: `result`, or else `failure`. `rejected`: nothing was started.
+
+    `execution_id` had it from the tool, for `user`; `cached_time`: when, if it was a kept answer.
+    """
+
+    execution_id: str
+    user: str
+    result: bytes | None = None
+    failure: Failure | None = None
+    rejected: bool = False
+    source: Source = Source.JOINED
+    cached_time: float | None = None
+
+
+class Seat:
+    """One caller's part in a shared call; ends with `leave`, or when it leads. `leads`: it is to make the call."""
+
+    __slots__ = ("_future", "deadline", "invocation", "is_held", "leads", "shared")
+
+    def __init__(self, shared: "Shared", invocation: Invocation, deadline: Deadline, *, leads: bool) -> None:
+        self.shared = shared
+        self.invocation = invocation
+        self.deadline = deadline
+        self.leads = leads
+        # An execution has taken it over, and ends it.
+        self.is_held = False
+        self._future: asyncio.Future[None] | None = None
+
+    @property
+    def nested(self) -> bool:
+        """Whether the call is a step in another one."""
+        return self.invocation.depth > 0
+
+    async def begun(self) -> bool:
+        """Wait until the call is on its way or over. True: it is not, and this one is to make it."""
+        while not self.leads and self.shared.leader is None and self.shared.told is None:
+            await self._wait()
+        return self.leads
+
+    async def outcome(self) -> Told | None:
+        """Wait for what comes of it. None: this one is to make the call."""
+        while not self.leads and self.shared.told is None:
+            await self._wait()
+        return None if self.leads else self.shared.told
+
+    def lead(self, flight: Flight) -> None:
+        """The execution that makes the call is on its way."""
+        self.shared.led_by(flight, self)
+
+    def leave(self) -> None:
+        """The caller waits no more. Whoever was to lead and did not lets another one; twice is once."""
+        self.shared.left(self)
+
+    def wake(self) -> None:
+        """Let it look again."""
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    async def _wait(self) -> None:
+        self._future = asyncio.get_running_loop().create_future()
+        await self._future
+
+
+class Shared:
+    """See the module. `over` is called at its end, with the execution that made the call, if one did."""
+
+    __slots__ = ("_over", "_seats", "is_superseded", "key", "leader", "nested", "told", "tool")
+
+    def __init__(self, key: Key, tool: Tool, over: "Callable[[Shared, Flight | None], None]") -> None:
+        self.key = key
+        self.tool = tool
+        self._over = over
+        self._seats: dict[Seat, None] = {}
+        # Whether whoever leads is a step in another call: it never waits for a place.
+        self.nested = False
+        self.leader: Flight | None = None
+        self.told: Told | None = None
+        # A call that came later wants a fresh answer, which is the one to keep.
+        self.is_superseded = False
+
+    @property
+    def waiting(self) -> Iterator[Invocation]:
+        """The calls of those who sit."""
+        return (seat.invocation for seat in self._seats)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the leader was told to stop and nobody is there who would go on."""
+        return self.leader is not None and self.leader.stop_reason is not None and not self._seats
+
+    def sit(self, invocation: Invocation, deadline: Deadline) -> Seat:
+        """One caller more. The first one leads."""
+        leads = not self._seats and self.leader is None
+        seat = Seat(self, invocation, deadline, leads=leads)
+        self._seats[seat] = None
+        if leads:
+            self.nested = seat.nested
+        if self.leader is not None:
+            self.leader.attend()
+        return seat
+
+    def led_by(self, flight: Flight, seat: Seat) -> None:
+        """The call is on its way. Whoever began it for its own execution stays, to be told as the others are."""
+        self.leader, seat.leads = flight, False
+        flight.followers = self
+        if flight.is_of(seat.invocation):
+            del self._seats[seat]
+        for _ in self._seats:
+            flight.attend()
+        if not flight.is_of(seat.invocation) and flight.leave():
+            flight.stop(Stop.CLIENT_LEFT)
+        self._wake()
+
+    def left(self, seat: Seat) -> None:
+        """A caller is gone; the last one takes the call along."""
+        if seat not in self._seats:
+            return
+        del self._seats[seat]
+        if self.leader is not None:
+            if self.leader.leave():
+                self.leader.stop(Stop.CLIENT_LEFT)
+        elif seat.leads and self.told is None:
+            self._vacant()
+
+    def tell(self, told: Told, flight: Flight | None = None) -> None:
+        """It is over, for everybody; `flight` made the call."""
+        self.told = told
+        self._over(self, flight)
+        self._wake()
+
+    def landed(self, flight: Flight) -> None:
+        """The execution that makes the call has ended and is in the record."""
+        self.leader = None
+        if self._is_for_all(flight):
+            self.tell(_told(flight), flight)
+        else:
+            self._vacant()
+
+    def _is_for_all(self, flight: Flight) -> bool:
+        """Not so: a deadline, an order to stop, or that a step found no place at once, where others would wait."""
+        execution = flight.execution
+        crowded = execution.failure is not None and execution.failure.reason is Reason.CONCURRENCY_LIMITED
+        return execution.state in _SHARED_ENDS and not (crowded and flight.invocation.depth > 0)
+
+    def _vacant(self) -> None:
+        """Who has most time leads; steps come first, because they must never wait for one that waits for a place."""
+        best = max(self._seats, key=lambda seat: (seat.nested, seat.deadline.remaining()), default=None)
+        if best is None:
+            self._over(self, None)
+            return
+        self.nested, best.leads = best.nested, True
+        best.wake()
+
+    def _wake(self) -> None:
+        for seat in self._seats:
+            seat.wake()
+
+
+def _told(flight: Flight) -> Told:
+    execution = flight.execution
+    return Told(
+        execution_id=execution.execution_id,
+        user=execution.caller.user,
+        result=flight.answer,
+        failure=execution.failure,
+        rejected=execution.state is State.REJECTED,
+    )
