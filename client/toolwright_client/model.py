@@ -86,6 +86,15 @@ class Stopped(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
+class Source(StrEnum):
+    """Where an answer came from: the tool itself, a kept answer, or the same call, which ran already."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    TOOL = "TOOL"
+    CACHE = "CACHE"
+    JOINED = "JOINED"
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
     """One thing that is wrong with the arguments: a path such as `tags[2]` (empty: the whole object), and what."""
@@ -166,6 +175,12 @@ class Execution:
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     stopped: Stopped = Stopped.UNSPECIFIED
     warnings: tuple[Notice, ...] = ()
+    source: Source = Source.UNSPECIFIED
+    """Where the value came from; unspecified where there is none."""
+    cached_time: datetime | None = None
+    """When the tool gave it, if it was kept."""
+    source_execution_id: str = ""
+    """The execution of the same user whose answer this is, if it is not its own."""
     raw: common_pb2.Execution = field(repr=False, compare=False)
 
 

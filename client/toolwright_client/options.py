@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypedDict, Unpack
+from typing import Any, Final, Literal, TypedDict, Unpack
 from uuid import uuid4
 
 import grpc
@@ -16,6 +16,12 @@ from toolwright_client.wire import duration
 MAX_ARGUMENT_BYTES = 4 * 1024 * 1024
 
 Arguments = Mapping[str, Any]
+
+_CACHE_MODES: Final = {
+    "default": common_pb2.CACHE_MODE_DEFAULT,
+    "bypass": common_pb2.CACHE_MODE_BYPASS,
+    "refresh": common_pb2.CACHE_MODE_REFRESH,
+}
 
 
 class ToolOptions(TypedDict, total=False):
@@ -37,6 +43,9 @@ class ToolOptions(TypedDict, total=False):
     """Most attempts of the tool, the first one included: fewer than the tool's own, 1 for never again."""
     max_cost_micros: int
     """Most that the call may cost, in millionths of a credit. Default: the server's limit for one call."""
+    cache_mode: Literal["default", "bypass", "refresh"]
+    """Of tools that share answers: `bypass` neither reads nor joins nor keeps one, `refresh` calls the tool in any case
+    and keeps its answer for others. Default: use a kept answer, or the same call in flight."""
     detach: bool | None
     """Let the execution go on to its own timeout when the caller disconnects or runs out of time.
 
@@ -99,7 +108,7 @@ def _unreadable(error: Exception) -> Failure:
 def tool_call(tool: str, arguments: Arguments | None, options: ToolOptions) -> common_pb2.ToolCall:
     """The message for one call, named by a request id in any case.
 
-    Raises InvalidArguments, PayloadTooLarge, or ValueError for a tool_timeout that is no time.
+    Raises InvalidArguments, PayloadTooLarge, or ValueError for a tool_timeout that is no time or an unknown cache_mode.
     """
     call = common_pb2.ToolCall(
         tool=tool,
@@ -118,6 +127,11 @@ def tool_call(tool: str, arguments: Arguments | None, options: ToolOptions) -> c
         call.max_attempts = max_attempts
     if (max_cost_micros := options.get("max_cost_micros")) is not None:
         call.max_cost_micros = max_cost_micros
+    if (cache_mode := options.get("cache_mode")) is not None:
+        if cache_mode not in _CACHE_MODES:
+            message = f"cache_mode must be one of {', '.join(_CACHE_MODES)}, it is {cache_mode!r}"
+            raise ValueError(message)
+        call.cache_mode = _CACHE_MODES[cache_mode]
     if (tool_timeout := options.get("tool_timeout")) is not None:
         if not 0 < tool_timeout <= LONGEST_SECONDS:
             limit = f"{LONGEST_SECONDS:g}"

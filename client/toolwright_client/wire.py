@@ -16,6 +16,7 @@ from toolwright_client.model import (
     Execution,
     Failure,
     Notice,
+    Source,
     State,
     Stopped,
     Tool,
@@ -28,6 +29,11 @@ _STATES = {number: State(name.removeprefix("STATE_")) for name, number in common
 _STOPPED = {number: Stopped(name.removeprefix("STOPPED_")) for name, number in common_pb2.Stopped.items()}
 _SOURCES = {
     number: DeadlineSource(name.removeprefix("DEADLINE_SOURCE_")) for name, number in common_pb2.DeadlineSource.items()
+}
+_RESULT_SOURCES = {
+    number: Source(name.removeprefix("RESULT_SOURCE_"))
+    for name, number in common_pb2.ResultSource.items()
+    if name.removeprefix("RESULT_SOURCE_") in Source.__members__
 }
 _EFFECTS = {
     common_pb2.EFFECT_READ_ONLY: Effect.READ_ONLY,
@@ -103,6 +109,9 @@ def execution(raw: common_pb2.Execution) -> Execution:
         labels=dict(raw.labels),
         stopped=_STOPPED.get(raw.stopped, Stopped.UNSPECIFIED),
         warnings=tuple(Notice(each.reason, each.message) for each in raw.warnings),
+        source=_RESULT_SOURCES.get(raw.result.source, Source.UNSPECIFIED),
+        cached_time=_time(raw.result.cached_time) if raw.result.HasField("cached_time") else None,
+        source_execution_id=raw.source_execution_id,
         raw=raw,
     )
 

@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 from uuid import uuid4
 
 from toolwright.v1 import common_pb2
@@ -13,6 +13,13 @@ from toolwright.v1 import common_pb2
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
 # gRPC counts nanoseconds from 1970 in 64 bits and takes what lies beyond for past.
 _LONGEST_SECONDS = 1e9
+
+
+CACHE_MODES: Final = {
+    "default": common_pb2.CACHE_MODE_DEFAULT,
+    "bypass": common_pb2.CACHE_MODE_BYPASS,
+    "refresh": common_pb2.CACHE_MODE_REFRESH,
+}
 
 
 class UsageError(Exception):
@@ -30,6 +37,8 @@ class Ask:
     request_id: str | None = None
     labels: Sequence[str] = ()
     detach: bool = False
+    # One of CACHE_MODES.
+    cache_mode: str = ""
 
     def call(self) -> common_pb2.ToolCall:
         """The message; a random request id where none was given, so that a lost call can be found."""
@@ -42,6 +51,10 @@ class Ask:
             detach_on_disconnect=self.detach,
             labels=dict(_pair(text(label, "--label"), "--label") for label in self.labels),
         )
+        if self.cache_mode:
+            if self.cache_mode not in CACHE_MODES:
+                raise UsageError(f"--cache-mode {self.cache_mode}: must be one of {', '.join(CACHE_MODES)}")
+            call.cache_mode = CACHE_MODES[self.cache_mode]
         if self.tool_timeout_seconds is not None:
             call.timeout.FromNanoseconds(round(self.tool_timeout_seconds * 1e9))
         return call

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, cast
 from uuid import uuid4
 
 from toolwright.v1 import common_pb2
-from toolwright_server.commands.asking import Ask, UsageError
+from toolwright_server.commands.asking import CACHE_MODES, Ask, UsageError
 
 MOST = 100
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -124,6 +124,10 @@ def _labels(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(each, str) for each in cast("dict[str, object]", value).values())
 
 
+def _cache_mode(value: object) -> bool:
+    return isinstance(value, str) and value in CACHE_MODES
+
+
 def _never(value: object) -> bool:
     del value
     return False
@@ -136,5 +140,6 @@ _KEYS: dict[str, tuple[Callable[[object], bool], str]] = {
     "request_id": (_text, "must be a text that is not empty"),
     "tool_timeout": (_number, "must be a number of seconds"),
     "labels": (_labels, "must be an object of texts"),
+    "cache_mode": (_cache_mode, f"must be one of {', '.join(CACHE_MODES)}"),
     "detach": (lambda value: isinstance(value, bool), "must be true or false"),
 }

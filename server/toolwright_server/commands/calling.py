@@ -18,6 +18,15 @@ _Timeout = Annotated[
 _ToolTimeout = Annotated[
     float | None, typer.Option("--tool-timeout", metavar="S", help="Longest time the tool may take, in seconds.")
 ]
+_CacheMode = Annotated[
+    str,
+    typer.Option(
+        "--cache-mode",
+        metavar="MODE",
+        show_default=False,
+        help="What of answers that are shared: default, bypass, refresh.",
+    ),
+]
 _Batch = Annotated[
     str | None, typer.Option("--batch", metavar="FILE", help="Instead of TOOL: 1 to 100 calls, a line of JSON each.")
 ]
@@ -46,6 +55,7 @@ def execute(
     detach: Annotated[
         bool, typer.Option("--detach", help="The tool goes on when this command is interrupted.")
     ] = False,
+    cache_mode: _CacheMode = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the whole execution as JSON; with --stream, each event on a line.")
     ] = False,
@@ -58,7 +68,8 @@ def execute(
     A VALUE that is JSON is taken as such, anything else as text. Ctrl-C cancels the call.
 
     With --batch FILE (- for standard input) each line is a call, {"tool": "crm.contact.get", "arguments": {"id": 1}},
-    with request_id, tool_timeout, labels and detach if need be; a line of JSON is printed for each, in their order.
+    with request_id, tool_timeout, labels, detach and cache_mode if need be; a line of JSON is printed for each, in
+    their order.
 
     Exit codes: 0 ok, 1 the tool ran and failed, 2 usage, 3 not found, 4 invalid arguments, 5 refused, 6 deadline,
     7 cancelled, 8 unavailable, 9 the outcome is not known (look it up before doing it again), 10 internal. Of a batch:
@@ -75,6 +86,7 @@ def execute(
         request_id=request_id,
         labels=label or [],
         detach=detach,
+        cache_mode=cache_mode,
     )
     if batch is None:
         from toolwright_server.commands import executing

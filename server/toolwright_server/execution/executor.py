@@ -81,7 +81,7 @@ class Executor:
         self._aftermath = Aftermath(store, metrics)
         self._joining = joining
         self._flights: dict[str, Flight] = {}
-        self._recall = Recall(results, self._flights, metrics)
+        self._recall = Recall(results, self._flights, metrics.cache)
         # Calls that were let in and have no flight yet.
         self._entering = 0
         self._stopping = False

@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from typing import Literal
 
+from toolwright_server.telemetry.caching import CacheMetrics
 from toolwright_server.telemetry.instruments import Counter, Gauge, Histogram, Instrument, MetricSnapshot, Series
 from toolwright_server.telemetry.prometheus import render
 from toolwright_server.telemetry.tracing import SERVER_ERRORS
@@ -43,6 +44,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.calls_in_flight = 0
+        self.cache = CacheMetrics()
         self._methods: frozenset[str] | None = None
         self._rpc_series: dict[tuple[str, str], Series] = {}
         self._tool_series: dict[tuple[str, str | None], Series] = {}
@@ -81,10 +83,6 @@ class Metrics:
         self._rules_refused = Counter(
             "toolwright.limits.reload.failures", "{time}", "Times that a changed limits file could not be used."
         )
-        self._recalled = Counter(
-            "toolwright.cache.calls", "{call}", "Calls of tools that share answers: hit, joined, or miss.",
-            ("gen_ai.tool.name", "toolwright.cache.result"),
-        )  # fmt: skip
         self._dropped = Counter(
             "otel.sdk.processor.span.processed", "{span}", "Spans that were dropped before export.", ("error.type",)
         )
@@ -97,7 +95,7 @@ class Metrics:
             for instrument in (
                 self._rpc, self._tool, self._lag, self._blocked, self._kills, self._stubborn, self._unauthenticated,
                 self._limited, self._rules_refused, self._limit_store, self._decided_without,
-                self._recalled, self._dropped, self._exported,
+                self._dropped, self._exported, *self.cache,
                 Gauge("toolwright.calls.in_flight", "{call}", "Calls that the server is answering.",
                       lambda: self.calls_in_flight, kind="updown"),
                 Gauge("toolwright.loop.lag.last", "s", "How late the event loop was at its last timer.",
@@ -143,10 +141,6 @@ class Metrics:
     def stubborn_tool(self, tool: str) -> None:
         """A tool swallowed its cancellation and went on."""
         self._stubborn.add(1, (tool,))
-
-    def recalled(self, tool: str, how: str) -> None:
-        """A call of a tool that shares answers was a `hit`, a `miss` or `joined`."""
-        self._recalled.add(1, (tool, how))
 
     def authentication_failed(self, reason: str) -> None:
         """The credentials of a call proved nothing: missing, malformed, revoked_key, expired_token, ..."""

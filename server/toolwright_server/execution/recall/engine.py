@@ -6,7 +6,7 @@ Asked for tools with a cache policy alone. A call without a double costs two loo
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeGuard
+from typing import Final, TypeGuard
 
 from toolwright_server.catalog.model import Tool
 from toolwright_server.execution.deadline import Deadline
@@ -15,18 +15,11 @@ from toolwright_server.execution.model import CacheMode, Invocation, Source, Sta
 from toolwright_server.execution.recall.key import Key, key_of
 from toolwright_server.execution.recall.shared import Seat, Shared, Told
 from toolwright_server.execution.recall.store import ImmediateResultStore, Kept, ResultStore
+from toolwright_server.telemetry.caching import CacheMetrics
 
 HIT: Final = "hit"
 MISS: Final = "miss"
 JOINED: Final = "joined"
-
-
-class Counts(Protocol):
-    """Who is told how calls fare; telemetry's Metrics is one."""
-
-    def recalled(self, tool: str, how: str) -> None:
-        """A call of a tool with a cache policy was a `hit`, a `miss` or `joined`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +48,7 @@ class Recall:
         self,
         results: Results,
         flights: Mapping[str, Flight],
-        counts: Counts,
+        counts: CacheMetrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._results = results

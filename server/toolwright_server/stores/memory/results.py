@@ -10,7 +10,7 @@ from toolwright_server.execution.recall.key import Key
 from toolwright_server.execution.recall.store import Kept
 
 # What an entry takes beside its answer, measured with tracemalloc on CPython 3.11, rounded up.
-ENTRY_BYTES: Final = 640
+ENTRY_BYTES: Final = 768
 
 
 @dataclass(frozen=True, slots=True)
