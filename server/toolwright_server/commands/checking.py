@@ -25,6 +25,9 @@ def _check(settings: Settings) -> int:
     if settings.limits_file:
         read_rules(Path(settings.limits_file))
     redis_url = settings.redis_url.get_secret_value()
+    cache_url = settings.cache_redis_url.get_secret_value()
+    if cache_url:
+        Address.parse(cache_url, "cache_redis_url")
     counted = Address.parse(redis_url).where if redis_url else "in process"
     for line in _summary(settings, found, counted):
         print(line)

@@ -248,6 +248,11 @@ class Settings(BaseSettings):
     limits_queue_limit: _Optional = Field(
         256, description="Calls that may wait for others to end under a limit of running calls; more are refused."
     )
+    cache_redis_url: SecretStr = Field(
+        SecretStr(""),
+        description="Where servers share results, if not in redis_url: a Redis or Valkey that may evict. See caching.md.",
+        json_schema_extra={"default_text": "empty"},
+    )
     cache_entries: _Count = Field(
         10_000, description="Results of tools with a cache policy that are kept in memory; then the oldest go."
     )

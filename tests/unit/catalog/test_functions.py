@@ -3,7 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import pydantic
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from toolwright_server.catalog.context import ToolContext
 from toolwright_server.catalog.functions import Toolkit, declared_tool, tool
 from toolwright_server.catalog.look_up import LookedUp, NotDone, UnknownExecution
-from toolwright_server.catalog.model import NAME_LIMIT, DeclarationError, Effect, Record, Runs, Tool
+from toolwright_server.catalog.model import NAME_LIMIT, CachePolicy, DeclarationError, Effect, Record, Runs, Tool
 
 
 def declared(function: Callable[..., Any], name: str | None = "tests.it", **options: Any) -> Tool:
@@ -294,3 +294,29 @@ def test_a_look_up_function_is_taken_as_it_is(function: Any) -> None:
 def test_a_record_or_look_up_that_cannot_be_right_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(DeclarationError, match=re.escape(said)):
         declared(on_the_loop, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"cache": CachePolicy(60)}, "cache is for READ_ONLY tools; it is SIDE_EFFECT"),
+        ({"cache": CachePolicy(60), "effect": Effect.IDEMPOTENT}, "cache is for READ_ONLY tools; it is IDEMPOTENT"),
+        ({"cache": CachePolicy(-1), "effect": Effect.READ_ONLY}, "cache.ttl_seconds -1 must be 0 to 30 days"),
+        ({"cache": CachePolicy(float("nan")), "effect": Effect.READ_ONLY}, "cache.ttl_seconds nan must be 0 to 30 days"),
+        ({"cache": CachePolicy(1e9), "effect": Effect.READ_ONLY}, "must be 0 to 30 days"),
+        ({"cache": CachePolicy(1, scope=cast("Any", "all")), "effect": Effect.READ_ONLY}, "not 'all'"),
+    ],
+)
+def test_a_cache_policy_that_cannot_be_right_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(DeclarationError, match=re.escape(said)):
+        declared(on_the_loop, **options)
+
+
+def test_what_is_secret_is_not_shared_in_the_tenant() -> None:
+    async def signing(word: pydantic.SecretStr) -> str:
+        return word.get_secret_value()
+
+    policy = CachePolicy(60, scope="tenant")
+    with pytest.raises(DeclarationError, match="its schemas mark secrets"):
+        declared(signing, effect=Effect.READ_ONLY, cache=policy)
+    assert declared(on_the_loop, effect=Effect.READ_ONLY, cache=policy).cache is policy

@@ -72,6 +72,7 @@ def test_what_cannot_be_meant_is_refused_with_a_sentence(typed: list[str], sente
         (Ask(tool="t", tool_timeout_seconds=-1), "--tool-timeout -1"),
         (Ask(tool="t", tool_timeout_seconds=1e12), r"--tool-timeout 1e\+12: must be .* at most 1e\+09"),
         (Ask(tool="t", tool_timeout_seconds=float("inf")), "--tool-timeout inf"),
+        (Ask(tool="t", cache_mode="never"), "--cache-mode never: must be one of default, bypass, refresh"),
         (Ask(tool="t", labels=["x"]), "--label: 'x' is no key=value"),
         (Ask(tool="t\udcff"), "the tool: 't.udcff' is not text in UTF-8"),
         (Ask(tool="t", request_id="\udcff"), "--request-id: .* is not text in UTF-8"),
@@ -89,6 +90,11 @@ def test_the_call_carries_what_was_asked() -> None:
     call = Ask(tool="t", request_id="r", labels=["a=b=c"], detach=True, tool_timeout_seconds=1.5).call()
     assert (call.tool, call.request_id, dict(call.labels), call.detach_on_disconnect) == ("t", "r", {"a": "b=c"}, True)
     assert call.timeout.ToMilliseconds() == 1500
+
+
+@pytest.mark.parametrize(("typed", "number"), [("", 0), ("default", 1), ("bypass", 2), ("refresh", 3)])
+def test_the_call_says_what_is_done_with_kept_answers(typed: str, number: int) -> None:
+    assert Ask(tool="t", cache_mode=typed).call().cache_mode == number
 
 
 def test_every_call_has_a_request_id_of_its_own_by_which_it_can_be_found() -> None:

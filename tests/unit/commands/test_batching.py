@@ -52,7 +52,8 @@ def test_each_line_is_a_call_and_each_result_is_a_line(
     file.write_text(
         '{"tool": "a", "arguments": { "n" : 1.50e2, "big": 9007199254740993, "text": "x, }\\u2028" } }\n'
         "\n"
-        '{ "arguments":{}, "tool":"b","request_id":"mine","tool_timeout":1.5,"labels":{"k=v":"w"},"detach":true}'
+        '{ "arguments":{}, "tool":"b","request_id":"mine","tool_timeout":1.5,"labels":{"k=v":"w"},"detach":true,'
+        '"cache_mode":"refresh"}'
     )
     assert run(script, file, max_parallel=7, stop_on_failure=True, timeout_seconds=20, labels=["run=1"]) == Exit.OK
     out, err = capfd.readouterr()
@@ -63,6 +64,7 @@ def test_each_line_is_a_call_and_each_result_is_a_line(
     assert first.arguments_json == '{ "n" : 1.50e2, "big": 9007199254740993, "text": "x, }\\u2028" }'
     assert [call.tool for call in request.calls] == ["a", "b"]
     assert (second.request_id, second.detach_on_disconnect, second.timeout.ToMilliseconds()) == ("mine", True, 1500)
+    assert (first.cache_mode, second.cache_mode) == (0, common_pb2.CACHE_MODE_REFRESH)
     assert (dict(first.labels), dict(second.labels)) == ({"run": "1"}, {"run": "1", "k=v": "w"})
     assert (request.max_parallel, request.stop_on_failure) == (7, True)
     assert [each["request_id"] for each in printed] == [first.request_id, "mine"]

@@ -29,7 +29,6 @@ OPTIONS: Final = frozenset(
         "ssl_check_hostname",
     }
 )
-_NAME: Final = "redis_url"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +40,29 @@ class Address:
     _class: "Callable[..., AbstractConnection]" = field(repr=False)
 
     @classmethod
-    def parse(cls, url: str) -> "Address":
-        """Raises SettingsError: redis-py is missing, or the url cannot be right; never with the url in its text."""
+    def parse(cls, url: str, name: str = "redis_url") -> "Address":
+        """From the setting `name`. Raises SettingsError: redis-py is missing, or the url cannot be right; never with the
+        url in its text.
+        """
         if any(importlib.util.find_spec(name) is None for name in ("redis", "hiredis")):
             raise SettingsError(
-                f"{_NAME} needs the package redis: install the extra, pip install 'toolwright-server[redis]'"
+                f"{name} needs the package redis: install the extra, pip install 'toolwright-server[redis]'"
             )
-        where = _checked(url)
+        where = _checked(url, name)
         # Redis is loaded by those who use it.
         from redis.asyncio.connection import Connection, parse_url  # noqa: PLC0415
 
         try:
             arguments: dict[str, Any] = dict(parse_url(url))
         except ValueError:
-            raise SettingsError(f"{_NAME} has an option whose value cannot be right") from None
+            raise SettingsError(f"{name} has an option whose value cannot be right") from None
         made: Callable[..., AbstractConnection] = arguments.pop("connection_class", Connection)
         address = cls(where, arguments, made)
         try:
             address.connection(1.0)
         except (TypeError, ValueError, OSError):
             raise SettingsError(
-                f"{_NAME} has options that do not fit its scheme, or name files that are not there"
+                f"{name} has options that do not fit its scheme, or name files that are not there"
             ) from None
         return address
 
@@ -90,26 +91,26 @@ class Address:
         )
 
 
-def _checked(url: str) -> str:
+def _checked(url: str, setting: str) -> str:
     """The part of the url that may be shown. Raises SettingsError."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
         raise SettingsError(
-            f"{_NAME} is no url: write redis://host:port, with what is special in it percent-encoded"
+            f"{setting} is no url: write redis://host:port, with what is special in it percent-encoded"
         ) from None
     if parts.scheme not in SCHEMES:
-        raise SettingsError(f"{_NAME} must begin with redis://, rediss:// (encrypted) or unix:// (a socket)")
+        raise SettingsError(f"{setting} must begin with redis://, rediss:// (encrypted) or unix:// (a socket)")
     for name in parse_qs(parts.query, keep_blank_values=True):
         if name not in OPTIONS:
-            raise SettingsError(f"{_NAME} has an option that is not known here; known are {', '.join(sorted(OPTIONS))}")
+            raise SettingsError(f"{setting} has an option that is not known here; known are {', '.join(sorted(OPTIONS))}")
     if parts.scheme == "unix":
         if not parts.path:
-            raise SettingsError(f"{_NAME} names no socket: write unix:///path/to/socket")
+            raise SettingsError(f"{setting} names no socket: write unix:///path/to/socket")
         return f"unix:{parts.path}"
     if not host:
-        raise SettingsError(f"{_NAME} names no host: write {parts.scheme}://host:port")
+        raise SettingsError(f"{setting} names no host: write {parts.scheme}://host:port")
     if parts.path.strip("/") and not parts.path.strip("/").isdecimal():
-        raise SettingsError(f"{_NAME} ends with a database that is no number: write {parts.scheme}://host:port/0")
+        raise SettingsError(f"{setting} ends with a database that is no number: write {parts.scheme}://host:port/0")
     return f"{host}:{port or DEFAULT_PORT}"

@@ -30,16 +30,16 @@ def _load(url: str) -> "tuple[Address, type[RedisLimitStore]]":
     return address, RedisLimitStore
 
 
-async def open_result_store(url: str, timeout_milliseconds: float) -> "RedisResultStore":
-    """The shared store of answers, connected or trying to be. Raises SettingsError."""
-    address, made = await asyncio.to_thread(_load_results, url)
+async def open_result_store(url: str, timeout_milliseconds: float, setting: str = "redis_url") -> "RedisResultStore":
+    """The shared store of answers, connected or trying to be. Raises SettingsError, which names the `setting`."""
+    address, made = await asyncio.to_thread(_load_results, url, setting)
     store = made(address, timeout_milliseconds)
     await store.open()
     return store
 
 
-def _load_results(url: str) -> "tuple[Address, type[RedisResultStore]]":
-    address = Address.parse(url)
+def _load_results(url: str, setting: str) -> "tuple[Address, type[RedisResultStore]]":
+    address = Address.parse(url, setting)
     from toolwright_server.stores.redis.results import RedisResultStore  # noqa: PLC0415 (see the module)
 
     return address, RedisResultStore
