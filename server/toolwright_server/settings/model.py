@@ -250,7 +250,7 @@ class Settings(BaseSettings):
     )
     cache_redis_url: SecretStr = Field(
         SecretStr(""),
-        description="Where servers share results, if not in redis_url: a Redis or Valkey that may evict. See caching.md.",
+        description="Where servers share results, if not in redis_url: one that may evict. See caching.md.",
         json_schema_extra={"default_text": "empty"},
     )
     cache_entries: _Count = Field(

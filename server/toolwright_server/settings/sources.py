@@ -131,5 +131,7 @@ def _sentence(detail: ErrorDetails, given: Mapping[str, Table], path: Path | Non
     if detail["type"] == "value_error":
         return f"{shown} ({source}): {message}"
     # These may hold a secret.
-    value = "" if name in ("toolkit", "database_url", "redis_url", "cache_redis_url") else f", not {detail['input']!r:.100}"
+    value = (
+        "" if name in ("toolkit", "database_url", "redis_url", "cache_redis_url") else f", not {detail['input']!r:.100}"
+    )
     return f"{shown} ({source}): {message[:1].lower()}{message[1:]}{value}"

@@ -169,13 +169,12 @@ async def test_what_a_tenant_gives_the_tool_is_part_of_what_is_asked(house: Hous
         settings = ToolSettings(tenant="acme", tool="tests.held", revision=revision, fixed_arguments=fixed)
         house.executor._catalog.tenants.adopt([settings])  # pyright: ignore[reportPrivateUsage]
 
-    asked = {"caller": acme}
     setting(1, b'{"n":1}')
-    assert (await ended(house, plain(**asked))).result == b"1"
+    assert (await ended(house, plain(acme))).result == b"1"
     setting(2, b'{"n":2}')
-    assert (await ended(house, plain(**asked))).result == b"2"
+    assert (await ended(house, plain(acme))).result == b"2"
     setting(3, b'{"n":1}')
-    assert (await ended(house, plain(**asked))).result == b"1"
+    assert (await ended(house, plain(acme))).result == b"1"
     assert gate.runs == 2
 
 
@@ -190,8 +189,8 @@ async def test_a_tool_that_was_turned_off_answers_nothing_that_was_kept(house: H
     assert caught.value.failure.reason is Reason.TOOL_DISABLED
 
 
-def plain(**facts: object) -> Invocation:
+def plain(caller: Caller) -> Invocation:
     """A call without arguments."""
-    asked = call(**facts)
+    asked = call(caller=caller)
     asked.arguments, asked.canonical = {}, b"{}"
     return asked

@@ -187,7 +187,7 @@ async def test_a_refusal_of_the_first_is_each_ones_own(house: House) -> None:
     house.rules = allowing(Kind.WINDOW, 1)
     gate = Gate(house)
     await party(house, gate, 1, n=1)
-    failures = []
+    failures: list[Reason] = []
     for answer in await asyncio.gather(
         *(begun(house, call(request_id=str(n))) for n in range(5)), return_exceptions=True
     ):

@@ -41,8 +41,8 @@ class Address:
 
     @classmethod
     def parse(cls, url: str, name: str = "redis_url") -> "Address":
-        """From the setting `name`. Raises SettingsError: redis-py is missing, or the url cannot be right; never with the
-        url in its text.
+        """What the setting `name` says. Raises SettingsError: redis-py is missing, or the url cannot be right; never
+        with the url in its text.
         """
         if any(importlib.util.find_spec(name) is None for name in ("redis", "hiredis")):
             raise SettingsError(
@@ -104,7 +104,8 @@ def _checked(url: str, setting: str) -> str:
         raise SettingsError(f"{setting} must begin with redis://, rediss:// (encrypted) or unix:// (a socket)")
     for name in parse_qs(parts.query, keep_blank_values=True):
         if name not in OPTIONS:
-            raise SettingsError(f"{setting} has an option that is not known here; known are {', '.join(sorted(OPTIONS))}")
+            known = ", ".join(sorted(OPTIONS))
+            raise SettingsError(f"{setting} has an option that is not known here; known are {known}")
     if parts.scheme == "unix":
         if not parts.path:
             raise SettingsError(f"{setting} names no socket: write unix:///path/to/socket")
