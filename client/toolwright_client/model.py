@@ -87,12 +87,15 @@ class Stopped(StrEnum):
 
 
 class Source(StrEnum):
-    """Where an answer came from: the tool itself, a kept answer, or the same call, which ran already."""
+    """Where an answer came from: the tool itself, a kept answer, the same call, which ran already, or what the tool's
+    policy has in its place.
+    """
 
     UNSPECIFIED = "UNSPECIFIED"
     TOOL = "TOOL"
     CACHE = "CACHE"
     JOINED = "JOINED"
+    FALLBACK = "FALLBACK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,10 @@ class Execution:
     """When the tool gave it, if it was kept."""
     source_execution_id: str = ""
     """The execution of the same user whose answer this is, if it is not its own."""
+    fallback_tool: str = ""
+    """The tool that answered in the place of the one that was called; empty also for a fixed value."""
+    replaced_error: Failure | None = None
+    """Why the tool itself did not answer, if something else did in its place."""
     raw: common_pb2.Execution = field(repr=False, compare=False)
 
 

@@ -46,6 +46,9 @@ class ToolOptions(TypedDict, total=False):
     cache_mode: Literal["default", "bypass", "refresh"]
     """Of tools that share answers: `bypass` neither reads nor joins nor keeps one, `refresh` calls the tool in any case
     and keeps its answer for others. Default: use a kept answer, or the same call in flight."""
+    allow_fallback: bool
+    """Whether what the tool's policy has in its place may be answered when it fails for what it depends on. Default: as
+    the policy says."""
     detach: bool | None
     """Let the execution go on to its own timeout when the caller disconnects or runs out of time.
 
@@ -127,6 +130,8 @@ def tool_call(tool: str, arguments: Arguments | None, options: ToolOptions) -> c
         call.max_attempts = max_attempts
     if (max_cost_micros := options.get("max_cost_micros")) is not None:
         call.max_cost_micros = max_cost_micros
+    if (allow_fallback := options.get("allow_fallback")) is not None:
+        call.allow_fallback = allow_fallback
     if (cache_mode := options.get("cache_mode")) is not None:
         if cache_mode not in _CACHE_MODES:
             message = f"cache_mode must be one of {', '.join(_CACHE_MODES)}, it is {cache_mode!r}"

@@ -112,6 +112,8 @@ def execution(raw: common_pb2.Execution) -> Execution:
         source=_RESULT_SOURCES.get(raw.result.source, Source.UNSPECIFIED),
         cached_time=_time(raw.result.cached_time) if raw.result.HasField("cached_time") else None,
         source_execution_id=raw.source_execution_id,
+        fallback_tool=raw.result.fallback_tool,
+        replaced_error=failure(raw.result.replaced_error) if raw.result.HasField("replaced_error") else None,
         raw=raw,
     )
 

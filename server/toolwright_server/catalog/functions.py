@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar, overload
 
 import pydantic
 
-from toolwright_server.catalog import caching
+from toolwright_server.catalog import caching, falling_back
 from toolwright_server.catalog.model import (
     CATEGORY,
     NAME,
@@ -21,6 +21,7 @@ from toolwright_server.catalog.model import (
     CachePolicy,
     DeclarationError,
     Effect,
+    FallbackPolicy,
     LookUp,
     Record,
     RetryPolicy,
@@ -69,6 +70,7 @@ def tool(
     look_up: LookUp | None = None,
     retry: RetryPolicy | None = None,
     cache: CachePolicy | None = None,
+    fallback: FallbackPolicy | None = None,
     price: Credits | None = None,
     price_max: Credits | None = None,
 ) -> Callable[[F], F]:
@@ -81,8 +83,9 @@ def tool(
     wait for its record. `look_up(arguments, execution)`, sync or async, settles a SIDE_EFFECT tool's unknown outcomes
     with Found, NotDone or StillUnknown. `retry`: how often a failure that is marked as retryable is tried again, three
     times by default; a SIDE_EFFECT tool only when nothing was sent. `cache`: how the same calls of a READ_ONLY tool
-    share an answer. `price`: of a successful call, in credits (5 or "0.25"); with `price_max` the tool says by
-    `context.charge` what it was. Raises DeclarationError.
+    share an answer. `fallback`: what is answered in the place of the tool when it could not. `price`: of a successful
+    call, in credits (5 or "0.25"); with `price_max` the tool says by `context.charge` what it was.
+    Raises DeclarationError.
     """
 
     def declare(function: F) -> F:
@@ -103,6 +106,7 @@ def tool(
             look_up=look_up,
             retry=retry or RetryPolicy(),
             cache=cache,
+            fallback=fallback,
             **_price(price, price_max, where),
         )
         return _marked(function, declared, where)
@@ -167,6 +171,7 @@ def check(declared: Tool, where: str) -> None:
         raise DeclarationError(f'{where}: record="lazy" is for READ_ONLY tools; it is {declared.effect.name}')
     _check_retry(declared.retry, where)
     caching.check(declared, where)
+    falling_back.check(declared, where)
     if declared.look_up is not None:
         _check_look_up(declared, declared.look_up, where)
     if declared.reports_price and not _has_context(declared):

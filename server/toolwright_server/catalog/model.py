@@ -64,6 +64,20 @@ class CachePolicy:
     scope: Literal["user", "tenant"] = "user"
 
 
+@dataclass(frozen=True, slots=True)
+class FallbackPolicy:
+    """What is answered in the place of a tool that could not: a fixed `value`, or what another `tool` answers to the
+    same arguments. `value` is JSON text; `tool` a name.
+
+    Only for failures that speak of what the tool depends on, and never after a side effect may have happened.
+    `automatic`: in every call that does not say otherwise; else only in those that allow it.
+    """
+
+    value: str | None = None
+    tool: str = ""
+    automatic: bool = True
+
+
 LookUp = Callable[[dict[str, Any] | None, UnknownExecution], LookedUp | Awaitable[LookedUp]]
 """Says what became of a call: from its arguments as they were kept (None: not kept) and its execution."""
 
@@ -113,6 +127,8 @@ class Tool:
     retry: RetryPolicy = RetryPolicy()
     # None: every call is made by itself.
     cache: CachePolicy | None = None
+    # None: a failure is answered as such.
+    fallback: FallbackPolicy | None = None
     # None: the tool is as it was declared.
     terms: Terms | None = None
     # What a call costs; the most that it may cost where the tool itself reports what it did.

@@ -4,6 +4,7 @@ name and version.
 
 from collections.abc import Callable, Iterable, Sequence
 
+from toolwright_server.catalog.falling_back import check_names
 from toolwright_server.catalog.model import DeclarationError, Tool
 from toolwright_server.catalog.tenants import Tenants
 from toolwright_server.errors import Reason, ToolwrightError
@@ -32,6 +33,7 @@ class Catalog:
             newest = self._tools.get((tool.name, ""))
             if newest is None or newest.version_key() < tool.version_key():
                 self._tools[tool.name, ""] = tool
+        check_names(self.all(), self._tools)
 
     def resolve(self, name: str, version: str = "", visible: Visible = everything, tenant: str = "") -> Tool:
         """One tool. Raises TOOL_NOT_FOUND, naming near ones; what is hidden or not visible is as if not there."""

@@ -33,6 +33,9 @@ def tool(declared: Tool, timeout_seconds: float) -> pb.Tool:
         price_micros=declared.asked_price_micros,
     )
     message.timeout.FromMilliseconds(round(timeout_seconds * 1000))
+    if declared.fallback is not None:
+        message.fallback_policy.tool = declared.fallback.tool
+        message.fallback_policy.automatic = declared.fallback.automatic
     if declared.cache is not None:
         message.cache_policy.ttl.FromMilliseconds(round(declared.cache.ttl_seconds * 1000))
         message.cache_policy.scope = _SCOPES[declared.cache.scope]

@@ -72,4 +72,6 @@ def reconciled(execution: Execution) -> None:
 def _cost(execution: Execution) -> int:
     if execution.metered:
         return min(execution.reported_micros, execution.hold_micros)
-    return execution.hold_micros if execution.state is State.SUCCEEDED else 0
+    # What answered in its place has a price of its own.
+    is_own = execution.state is State.SUCCEEDED and execution.fallback is None
+    return execution.hold_micros if is_own else 0

@@ -25,6 +25,7 @@ from toolwright_server.execution.charging import report
 from toolwright_server.execution.deadline import Deadline
 from toolwright_server.execution.distant import Distant
 from toolwright_server.execution.events import EventLogs
+from toolwright_server.execution.falling_back import instead, tried
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.ids import Ids
 from toolwright_server.execution.intake import ENDING, ExecutorOptions, in_time, new_row, resolve
@@ -246,10 +247,10 @@ class Executor:
         """The backend runs the tool until it answers, or until it must stop."""
         task = flight.task
         backend, grace = self._backends[flight.tool.runs], self._options.stop_grace
-        run = partial(attempts, flight, backend, self._chances)
+        run = partial(tried, flight, partial(attempts, flight, backend, self._chances), self.execute)
         answer = await attempt(flight, self._work(flight), run, grace, self._overrun)
         if flight.task is task:
-            await self._settled(flight, judge(flight, answer), Stopped.YES)
+            await self._settled(flight, instead(flight, judge(flight, answer)), Stopped.YES)
 
     def _overrun(self, flight: Flight) -> None:
         """The tool was told to stop and does not: the answer leaves without it, and its task is watched to its end."""
@@ -257,7 +258,7 @@ class Executor:
         stopped = self._backends[flight.tool.runs].unconfirmed
         self._tasks.discard(flight.task)
         self._aftermath.watch(flight, flight.task, stopped)
-        self._walk(flight, self._settled(flight, judge(flight, Answer()), stopped))
+        self._walk(flight, self._settled(flight, instead(flight, judge(flight, Answer())), stopped))
 
     async def _settled(self, flight: Flight, outcome: Outcome, stopped: Stopped) -> None:
         """What became of it is in the record before anybody hears of it."""

@@ -47,8 +47,17 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
         {State.RETRYING, State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED, State.OUTCOME_UNKNOWN}
     ),
     # REJECTED: no attempt was ever begun. OUTCOME_UNKNOWN: by a survivor, who cannot know that nothing was sent.
+    # SUCCEEDED: by a fallback, after the circuit let no further attempt through.
     State.RETRYING: frozenset(
-        {State.RUNNING, State.FAILED, State.TIMED_OUT, State.CANCELLED, State.REJECTED, State.OUTCOME_UNKNOWN}
+        {
+            State.RUNNING,
+            State.SUCCEEDED,
+            State.FAILED,
+            State.TIMED_OUT,
+            State.CANCELLED,
+            State.REJECTED,
+            State.OUTCOME_UNKNOWN,
+        }
     ),
     **{state: frozenset[State]() for state in TERMINAL},
     # By reconciliation alone, when it is learned whether it happened after all.
@@ -71,6 +80,7 @@ class Source(IntEnum):
     TOOL = 1
     CACHE = 2
     JOINED = 3
+    FALLBACK = 4
 
 
 class CacheMode(IntEnum):
@@ -79,6 +89,14 @@ class CacheMode(IntEnum):
     DEFAULT = 1
     BYPASS = 2
     REFRESH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """What was answered in the place of a tool: by another `tool`, or a fixed value if empty. `failure` says why."""
+
+    tool: str
+    failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +145,10 @@ class Invocation:
     # Most that it may cost; None: the server's limit for one call.
     max_cost_micros: int | None = None
     cache_mode: CacheMode = CacheMode.DEFAULT
+    # Whether another answer may take the place of a failure; None: as the tool's policy says.
+    allow_fallback: bool | None = None
+    # The tools in whose place this one is called, the first one first.
+    in_place_of: tuple[str, ...] = ()
     # The deadline of the call in which this one is a step, and how many calls stand above it.
     inherited: Deadline | None = None
     depth: int = 0
@@ -193,6 +215,8 @@ class Execution:
     source: Source = Source.TOOL
     cached_time: float | None = None
     source_execution_id: str = ""
+    # Set if and only if the source is FALLBACK.
+    fallback: Fallback | None = None
 
     def move(self, to: State) -> None:
         """Enter another state. Raises ValueError for a move that the table does not allow."""

@@ -17,23 +17,27 @@ from toolwright_server.execution.model import Invocation, State
 ARGUMENTS_LIMIT = 4 << 20
 
 
-async def call_nested(
-    execute: Callable[[Invocation], Awaitable[Flight | Distant]],
-    parent: Flight,
-    tool: str,
-    arguments: Mapping[str, Any],
-) -> Any:
+Execute = Callable[[Invocation], Awaitable[Flight | Distant]]
+
+
+async def call_nested(execute: Execute, parent: Flight, tool: str, arguments: Mapping[str, Any]) -> Any:
     """Run `tool` as a child of `parent` and return its value.
 
     Raises ToolCallError when it was refused or failed. Cancelled, it stops the child.
     """
     try:
-        child = await execute(_child(parent, tool, arguments))
+        invocation = step(parent, tool, arguments)
     except ToolwrightError as error:
-        failure = error.failure
-        raise ToolCallError(
-            failure.reason.name, failure.message, retryable=failure.may_retry(), metadata=failure.metadata
-        ) from None
+        raise _refused(error) from None
+    return orjson.loads(await answer_of(execute, parent, invocation))
+
+
+async def answer_of(execute: Execute, parent: Flight, invocation: Invocation) -> bytes:
+    """The same for a step that was made by `step`; the value as JSON text."""
+    try:
+        child = await execute(invocation)
+    except ToolwrightError as error:
+        raise _refused(error) from None
     assert isinstance(child, Flight), "a nested call has no request id"
     parent.children.add(child)
     if parent.finished:
@@ -49,7 +53,8 @@ async def call_nested(
     return _value(child)
 
 
-def _child(parent: Flight, tool: str, arguments: Mapping[str, Any]) -> Invocation:
+def step(parent: Flight, tool: str, arguments: Mapping[str, Any]) -> Invocation:
+    """A call that `parent` makes. Raises ToolwrightError for arguments that are no JSON."""
     above = parent.invocation
     _, encoded = canonical.checked(dict(arguments), "arguments", ARGUMENTS_LIMIT)
     return Invocation(
@@ -71,11 +76,16 @@ def _child(parent: Flight, tool: str, arguments: Mapping[str, Any]) -> Invocatio
     )
 
 
-def _value(child: Flight) -> Any:
+def _refused(error: ToolwrightError) -> ToolCallError:
+    failure = error.failure
+    return ToolCallError(failure.reason.name, failure.message, retryable=failure.may_retry(), metadata=failure.metadata)
+
+
+def _value(child: Flight) -> bytes:
     execution = child.execution
     if execution.state is State.SUCCEEDED:
         assert child.answer is not None
-        return orjson.loads(child.answer)
+        return child.answer
     failure = execution.failure
     assert failure is not None
     raise ToolCallError(failure.reason.name, failure.message, retryable=failure.may_retry(), metadata=failure.metadata)

@@ -64,6 +64,7 @@ def invocation(call: pb.ToolCall, rpc: RpcCall, arguments_limit: int) -> Invocat
         labels=labels,
         max_cost_micros=_max_cost(call),
         cache_mode=_cache_mode(call),
+        allow_fallback=call.allow_fallback if call.HasField("allow_fallback") else None,
     )
 
 
@@ -185,7 +186,15 @@ def answer(row: Execution, result: bytes | None, as_json: bool) -> bytes:
     before: fields may come in any order, and encodings one after the other are one message. It saves half of the cost.
     """
     caller = row.caller
-    if result is None or row.start_time is None or not as_json or row.labels or row.hold_micros or row.warnings:
+    if (
+        result is None
+        or row.start_time is None
+        or not as_json
+        or row.labels
+        or row.hold_micros
+        or row.warnings
+        or row.fallback
+    ):
         return pb_execution.ExecuteResponse(execution=answered(row, result, as_json)).SerializeToString()
     inner = b"".join(
         (
@@ -329,6 +338,9 @@ def _result(message: pb.ToolResult, row: Execution, result: bytes, as_json: bool
     message.source = row.source  # pyright: ignore[reportAttributeAccessIssue] (the numbers are the contract's)
     if row.cached_time is not None:
         fill_timestamp(message.cached_time, row.cached_time)
+    if row.fallback is not None:
+        message.fallback_tool = row.fallback.tool
+        fill_error(message.replaced_error, row.fallback.failure)
     if as_json or len(result) > STRUCT_LIMIT:
         # upb takes UTF-8 bytes for a string field: no copy through str.
         message.value_json = result  # pyright: ignore[reportAttributeAccessIssue]

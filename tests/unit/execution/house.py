@@ -105,13 +105,15 @@ class House:
         assert found is not None
         self._tools.append(found)
 
-    def remote(self, script: Callable[[Work], Awaitable[bytes]], effect: Effect = Effect.READ_ONLY) -> None:
+    def remote(
+        self, script: Callable[[Work], Awaitable[bytes]], effect: Effect = Effect.READ_ONLY, **options: Any
+    ) -> None:
         """Declare `tests.remote`, which is run as `script` says."""
 
-        def remote() -> None: ...
+        def remote() -> Any: ...
 
         self._scripted.scripts["tests.remote"] = script
-        self.tool(remote, effect, runs=Runs.THREAD)
+        self.tool(remote, effect, runs=Runs.THREAD, **options)
 
     @property
     def executor(self) -> Executor:

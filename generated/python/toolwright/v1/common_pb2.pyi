@@ -214,6 +214,10 @@ class _ResultSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResultSo
     """The cache: the tool answered an earlier call of the same kind."""
     RESULT_SOURCE_JOINED: _ResultSource.ValueType  # 3
     """Another call, the same one, that ran already when this one came."""
+    RESULT_SOURCE_FALLBACK: _ResultSource.ValueType  # 4
+    """What the tool's policy has for the case that it cannot answer: a fixed value,
+    or another tool.
+    """
 
 class ResultSource(_ResultSource, metaclass=_ResultSourceEnumTypeWrapper):
     """Where a result came from."""
@@ -226,6 +230,10 @@ RESULT_SOURCE_CACHE: ResultSource.ValueType  # 2
 """The cache: the tool answered an earlier call of the same kind."""
 RESULT_SOURCE_JOINED: ResultSource.ValueType  # 3
 """Another call, the same one, that ran already when this one came."""
+RESULT_SOURCE_FALLBACK: ResultSource.ValueType  # 4
+"""What the tool's policy has for the case that it cannot answer: a fixed value,
+or another tool.
+"""
 Global___ResultSource: _TypeAlias = ResultSource  # noqa: Y015
 
 class _CacheMode:
@@ -300,6 +308,7 @@ class ToolCall(_message.Message):
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     MAX_COST_MICROS_FIELD_NUMBER: _builtins.int
     CACHE_MODE_FIELD_NUMBER: _builtins.int
+    ALLOW_FALLBACK_FIELD_NUMBER: _builtins.int
     tool: _builtins.str
     """Name of the tool, for example `crm.contact.create`. Required, 1 to 128
     characters. As in every name and label of a call, control characters and
@@ -358,6 +367,10 @@ class ToolCall(_message.Message):
     """What is done with kept results and with the same call in flight. Absent:
     CACHE_MODE_DEFAULT.
     """
+    allow_fallback: _builtins.bool
+    """Whether what the tool's policy has in its place may be answered when it fails
+    for what it depends on. Absent: as the policy says.
+    """
     @_builtins.property
     def arguments(self) -> _struct_pb2.Struct:
         """For hand typing and grpcurl. Numbers are doubles: integers above 2^53
@@ -398,17 +411,22 @@ class ToolCall(_message.Message):
         max_attempts: _builtins.int | None = ...,
         max_cost_micros: _builtins.int | None = ...,
         cache_mode: Global___CacheMode.ValueType = ...,
+        allow_fallback: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_max_cost_micros", b"_max_cost_micros", "arguments", b"arguments", "arguments_form", b"arguments_form", "arguments_json", b"arguments_json", "max_attempts", b"max_attempts", "max_cost_micros", b"max_cost_micros", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_fallback", b"_allow_fallback", "_max_attempts", b"_max_attempts", "_max_cost_micros", b"_max_cost_micros", "allow_fallback", b"allow_fallback", "arguments", b"arguments", "arguments_form", b"arguments_form", "arguments_json", b"arguments_json", "max_attempts", b"max_attempts", "max_cost_micros", b"max_cost_micros", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_max_cost_micros", b"_max_cost_micros", "agent_id", b"agent_id", "arguments", b"arguments", "arguments_form", b"arguments_form", "arguments_json", b"arguments_json", "cache_mode", b"cache_mode", "detach_on_disconnect", b"detach_on_disconnect", "labels", b"labels", "max_attempts", b"max_attempts", "max_cost_micros", b"max_cost_micros", "parent_execution_id", b"parent_execution_id", "request_id", b"request_id", "session_id", b"session_id", "task_id", b"task_id", "timeout", b"timeout", "tool", b"tool", "tool_version", b"tool_version", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_fallback", b"_allow_fallback", "_max_attempts", b"_max_attempts", "_max_cost_micros", b"_max_cost_micros", "agent_id", b"agent_id", "allow_fallback", b"allow_fallback", "arguments", b"arguments", "arguments_form", b"arguments_form", "arguments_json", b"arguments_json", "cache_mode", b"cache_mode", "detach_on_disconnect", b"detach_on_disconnect", "labels", b"labels", "max_attempts", b"max_attempts", "max_cost_micros", b"max_cost_micros", "parent_execution_id", b"parent_execution_id", "request_id", b"request_id", "session_id", b"session_id", "task_id", b"task_id", "timeout", b"timeout", "tool", b"tool", "tool_version", b"tool_version", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__allow_fallback: _TypeAlias = _typing.Literal["allow_fallback"]  # noqa: Y015
+    _WhichOneofArgType__allow_fallback: _TypeAlias = _typing.Literal["_allow_fallback", b"_allow_fallback"]  # noqa: Y015
     _WhichOneofReturnType__max_attempts: _TypeAlias = _typing.Literal["max_attempts"]  # noqa: Y015
     _WhichOneofArgType__max_attempts: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts"]  # noqa: Y015
     _WhichOneofReturnType__max_cost_micros: _TypeAlias = _typing.Literal["max_cost_micros"]  # noqa: Y015
     _WhichOneofArgType__max_cost_micros: _TypeAlias = _typing.Literal["_max_cost_micros", b"_max_cost_micros"]  # noqa: Y015
     _WhichOneofReturnType_arguments_form: _TypeAlias = _typing.Literal["arguments", "arguments_json"]  # noqa: Y015
     _WhichOneofArgType_arguments_form: _TypeAlias = _typing.Literal["arguments_form", b"arguments_form"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__allow_fallback) -> _WhichOneofReturnType__allow_fallback | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_attempts) -> _WhichOneofReturnType__max_attempts | None: ...
     @_typing.overload
@@ -620,10 +638,16 @@ class ToolResult(_message.Message):
     VALUE_JSON_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     CACHED_TIME_FIELD_NUMBER: _builtins.int
+    FALLBACK_TOOL_FIELD_NUMBER: _builtins.int
+    REPLACED_ERROR_FIELD_NUMBER: _builtins.int
     value_json: _builtins.str
     """For calls whose arguments were JSON text, and for large values."""
     source: Global___ResultSource.ValueType
     """Where the value came from."""
+    fallback_tool: _builtins.str
+    """The tool that answered in the place of the one that was called. Empty for a
+    fixed value. Set only if `source` is RESULT_SOURCE_FALLBACK.
+    """
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
         """For calls whose arguments were a Struct, or absent."""
@@ -632,6 +656,12 @@ class ToolResult(_message.Message):
     def cached_time(self) -> _timestamp_pb2.Timestamp:
         """When the tool gave this answer. Set only if `source` is RESULT_SOURCE_CACHE."""
 
+    @_builtins.property
+    def replaced_error(self) -> Global___ExecutionError:
+        """Why the tool itself did not answer. Set if and only if `source` is
+        RESULT_SOURCE_FALLBACK.
+        """
+
     def __init__(
         self,
         *,
@@ -639,10 +669,12 @@ class ToolResult(_message.Message):
         value_json: _builtins.str = ...,
         source: Global___ResultSource.ValueType = ...,
         cached_time: _timestamp_pb2.Timestamp | None = ...,
+        fallback_tool: _builtins.str = ...,
+        replaced_error: Global___ExecutionError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cached_time", b"cached_time", "value", b"value", "value_form", b"value_form", "value_json", b"value_json"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cached_time", b"cached_time", "replaced_error", b"replaced_error", "value", b"value", "value_form", b"value_form", "value_json", b"value_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_time", b"cached_time", "source", b"source", "value", b"value", "value_form", b"value_form", "value_json", b"value_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_time", b"cached_time", "fallback_tool", b"fallback_tool", "replaced_error", b"replaced_error", "source", b"source", "value", b"value", "value_form", b"value_form", "value_json", b"value_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_value_form: _TypeAlias = _typing.Literal["value", "value_json"]  # noqa: Y015
     _WhichOneofArgType_value_form: _TypeAlias = _typing.Literal["value_form", b"value_form"]  # noqa: Y015

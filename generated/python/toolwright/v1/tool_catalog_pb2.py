@@ -29,7 +29,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from toolwright.v1 import common_pb2 as toolwright_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n toolwright/v1/tool_catalog.proto\x12\rtoolwright.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atoolwright/v1/common.proto\"\xa5\x03\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12%\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\x0e\x32\x15.toolwright.v1.Effect\x12\x19\n\x11input_schema_json\x18\x07 \x01(\t\x12\x1a\n\x12output_schema_json\x18\x08 \x01(\t\x12*\n\x07timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x65nabled\x18\n \x01(\x08\x12/\n\x06labels\x18\x0b \x03(\x0b\x32\x1f.toolwright.v1.Tool.LabelsEntry\x12\x14\n\x0cprice_micros\x18\x0c \x01(\x03\x12\x30\n\x0c\x63\x61\x63he_policy\x18\x10 \x01(\x0b\x32\x1a.toolwright.v1.CachePolicy\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"_\n\x0b\x43\x61\x63hePolicy\x12&\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05scope\x18\x02 \x01(\x0e\x32\x19.toolwright.v1.CacheScope\"I\n\x10ListToolsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"P\n\x11ListToolsResponse\x12\"\n\x05tools\x18\x01 \x03(\x0b\x32\x13.toolwright.v1.Tool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"4\n\x0eGetToolRequest\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12\x14\n\x0ctool_version\x18\x02 \x01(\t\"4\n\x0fGetToolResponse\x12!\n\x04tool\x18\x01 \x01(\x0b\x32\x13.toolwright.v1.Tool\"\x98\x01\n\x18ValidateArgumentsRequest\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12\x14\n\x0ctool_version\x18\x02 \x01(\t\x12,\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x18\n\x0e\x61rguments_json\x18\x04 \x01(\tH\x00\x42\x10\n\x0e\x61rguments_form\"]\n\x19ValidateArgumentsResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x31\n\nviolations\x18\x02 \x03(\x0b\x32\x1d.toolwright.v1.FieldViolation\"\xbf\x03\n\x0cToolSettings\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12\x14\n\x07\x65nabled\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x06hidden\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x1c\n\x14\x66ixed_arguments_json\x18\x05 \x01(\t\x12\x1e\n\x16\x64\x65\x66\x61ult_arguments_json\x18\x06 \x01(\t\x12*\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x0cprice_micros\x18\x08 \x01(\x03H\x02\x88\x01\x01\x12\x37\n\x06limits\x18\t \x03(\x0b\x32\'.toolwright.v1.ToolSettings.LimitsEntry\x12\x0c\n\x04\x65tag\x18\n \x01(\t\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07updater\x18\x0c \x01(\t\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\n\n\x08_enabledB\t\n\x07_hiddenB\x0f\n\r_price_micros\"9\n\x16GetToolSettingsRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\"H\n\x17GetToolSettingsResponse\x12-\n\x08settings\x18\x01 \x01(\x0b\x32\x1b.toolwright.v1.ToolSettings\"{\n\x19UpdateToolSettingsRequest\x12-\n\x08settings\x18\x01 \x01(\x0b\x32\x1b.toolwright.v1.ToolSettings\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"K\n\x1aUpdateToolSettingsResponse\x12-\n\x08settings\x18\x01 \x01(\x0b\x32\x1b.toolwright.v1.ToolSettings*W\n\nCacheScope\x12\x1b\n\x17\x43\x41\x43HE_SCOPE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41\x43HE_SCOPE_USER\x10\x01\x12\x16\n\x12\x43\x41\x43HE_SCOPE_TENANT\x10\x02\x32\xe3\x03\n\x12ToolCatalogService\x12N\n\tListTools\x12\x1f.toolwright.v1.ListToolsRequest\x1a .toolwright.v1.ListToolsResponse\x12H\n\x07GetTool\x12\x1d.toolwright.v1.GetToolRequest\x1a\x1e.toolwright.v1.GetToolResponse\x12\x66\n\x11ValidateArguments\x12\'.toolwright.v1.ValidateArgumentsRequest\x1a(.toolwright.v1.ValidateArgumentsResponse\x12`\n\x0fGetToolSettings\x12%.toolwright.v1.GetToolSettingsRequest\x1a&.toolwright.v1.GetToolSettingsResponse\x12i\n\x12UpdateToolSettings\x12(.toolwright.v1.UpdateToolSettingsRequest\x1a).toolwright.v1.UpdateToolSettingsResponseBq\n\x11\x64\x65v.toolwright.v1B\x10ToolCatalogProtoP\x01ZHgithub.com/toolwright/toolwright/generated/go/toolwright/v1;toolwrightv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n toolwright/v1/tool_catalog.proto\x12\rtoolwright.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atoolwright/v1/common.proto\"\xdd\x03\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12%\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\x0e\x32\x15.toolwright.v1.Effect\x12\x19\n\x11input_schema_json\x18\x07 \x01(\t\x12\x1a\n\x12output_schema_json\x18\x08 \x01(\t\x12*\n\x07timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x65nabled\x18\n \x01(\x08\x12/\n\x06labels\x18\x0b \x03(\x0b\x32\x1f.toolwright.v1.Tool.LabelsEntry\x12\x14\n\x0cprice_micros\x18\x0c \x01(\x03\x12\x30\n\x0c\x63\x61\x63he_policy\x18\x10 \x01(\x0b\x32\x1a.toolwright.v1.CachePolicy\x12\x36\n\x0f\x66\x61llback_policy\x18\x11 \x01(\x0b\x32\x1d.toolwright.v1.FallbackPolicy\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"1\n\x0e\x46\x61llbackPolicy\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12\x11\n\tautomatic\x18\x02 \x01(\x08\"_\n\x0b\x43\x61\x63hePolicy\x12&\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05scope\x18\x02 \x01(\x0e\x32\x19.toolwright.v1.CacheScope\"I\n\x10ListToolsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"P\n\x11ListToolsResponse\x12\"\n\x05tools\x18\x01 \x03(\x0b\x32\x13.toolwright.v1.Tool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"4\n\x0eGetToolRequest\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12\x14\n\x0ctool_version\x18\x02 \x01(\t\"4\n\x0fGetToolResponse\x12!\n\x04tool\x18\x01 \x01(\x0b\x32\x13.toolwright.v1.Tool\"\x98\x01\n\x18ValidateArgumentsRequest\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12\x14\n\x0ctool_version\x18\x02 \x01(\t\x12,\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x18\n\x0e\x61rguments_json\x18\x04 \x01(\tH\x00\x42\x10\n\x0e\x61rguments_form\"]\n\x19ValidateArgumentsResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x31\n\nviolations\x18\x02 \x03(\x0b\x32\x1d.toolwright.v1.FieldViolation\"\xbf\x03\n\x0cToolSettings\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12\x14\n\x07\x65nabled\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x06hidden\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x1c\n\x14\x66ixed_arguments_json\x18\x05 \x01(\t\x12\x1e\n\x16\x64\x65\x66\x61ult_arguments_json\x18\x06 \x01(\t\x12*\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x0cprice_micros\x18\x08 \x01(\x03H\x02\x88\x01\x01\x12\x37\n\x06limits\x18\t \x03(\x0b\x32\'.toolwright.v1.ToolSettings.LimitsEntry\x12\x0c\n\x04\x65tag\x18\n \x01(\t\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07updater\x18\x0c \x01(\t\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\n\n\x08_enabledB\t\n\x07_hiddenB\x0f\n\r_price_micros\"9\n\x16GetToolSettingsRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\"H\n\x17GetToolSettingsResponse\x12-\n\x08settings\x18\x01 \x01(\x0b\x32\x1b.toolwright.v1.ToolSettings\"{\n\x19UpdateToolSettingsRequest\x12-\n\x08settings\x18\x01 \x01(\x0b\x32\x1b.toolwright.v1.ToolSettings\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"K\n\x1aUpdateToolSettingsResponse\x12-\n\x08settings\x18\x01 \x01(\x0b\x32\x1b.toolwright.v1.ToolSettings*W\n\nCacheScope\x12\x1b\n\x17\x43\x41\x43HE_SCOPE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41\x43HE_SCOPE_USER\x10\x01\x12\x16\n\x12\x43\x41\x43HE_SCOPE_TENANT\x10\x02\x32\xe3\x03\n\x12ToolCatalogService\x12N\n\tListTools\x12\x1f.toolwright.v1.ListToolsRequest\x1a .toolwright.v1.ListToolsResponse\x12H\n\x07GetTool\x12\x1d.toolwright.v1.GetToolRequest\x1a\x1e.toolwright.v1.GetToolResponse\x12\x66\n\x11ValidateArguments\x12\'.toolwright.v1.ValidateArgumentsRequest\x1a(.toolwright.v1.ValidateArgumentsResponse\x12`\n\x0fGetToolSettings\x12%.toolwright.v1.GetToolSettingsRequest\x1a&.toolwright.v1.GetToolSettingsResponse\x12i\n\x12UpdateToolSettings\x12(.toolwright.v1.UpdateToolSettingsRequest\x1a).toolwright.v1.UpdateToolSettingsResponseBq\n\x11\x64\x65v.toolwright.v1B\x10ToolCatalogProtoP\x01ZHgithub.com/toolwright/toolwright/generated/go/toolwright/v1;toolwrightv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,38 +41,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOOL_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_TOOLSETTINGS_LIMITSENTRY']._loaded_options = None
   _globals['_TOOLSETTINGS_LIMITSENTRY']._serialized_options = b'8\001'
-  _globals['_CACHESCOPE']._serialized_start=2029
-  _globals['_CACHESCOPE']._serialized_end=2116
+  _globals['_CACHESCOPE']._serialized_start=2136
+  _globals['_CACHESCOPE']._serialized_end=2223
   _globals['_TOOL']._serialized_start=209
-  _globals['_TOOL']._serialized_end=630
-  _globals['_TOOL_LABELSENTRY']._serialized_start=585
-  _globals['_TOOL_LABELSENTRY']._serialized_end=630
-  _globals['_CACHEPOLICY']._serialized_start=632
-  _globals['_CACHEPOLICY']._serialized_end=727
-  _globals['_LISTTOOLSREQUEST']._serialized_start=729
-  _globals['_LISTTOOLSREQUEST']._serialized_end=802
-  _globals['_LISTTOOLSRESPONSE']._serialized_start=804
-  _globals['_LISTTOOLSRESPONSE']._serialized_end=884
-  _globals['_GETTOOLREQUEST']._serialized_start=886
-  _globals['_GETTOOLREQUEST']._serialized_end=938
-  _globals['_GETTOOLRESPONSE']._serialized_start=940
-  _globals['_GETTOOLRESPONSE']._serialized_end=992
-  _globals['_VALIDATEARGUMENTSREQUEST']._serialized_start=995
-  _globals['_VALIDATEARGUMENTSREQUEST']._serialized_end=1147
-  _globals['_VALIDATEARGUMENTSRESPONSE']._serialized_start=1149
-  _globals['_VALIDATEARGUMENTSRESPONSE']._serialized_end=1242
-  _globals['_TOOLSETTINGS']._serialized_start=1245
-  _globals['_TOOLSETTINGS']._serialized_end=1692
-  _globals['_TOOLSETTINGS_LIMITSENTRY']._serialized_start=1607
-  _globals['_TOOLSETTINGS_LIMITSENTRY']._serialized_end=1652
-  _globals['_GETTOOLSETTINGSREQUEST']._serialized_start=1694
-  _globals['_GETTOOLSETTINGSREQUEST']._serialized_end=1751
-  _globals['_GETTOOLSETTINGSRESPONSE']._serialized_start=1753
-  _globals['_GETTOOLSETTINGSRESPONSE']._serialized_end=1825
-  _globals['_UPDATETOOLSETTINGSREQUEST']._serialized_start=1827
-  _globals['_UPDATETOOLSETTINGSREQUEST']._serialized_end=1950
-  _globals['_UPDATETOOLSETTINGSRESPONSE']._serialized_start=1952
-  _globals['_UPDATETOOLSETTINGSRESPONSE']._serialized_end=2027
-  _globals['_TOOLCATALOGSERVICE']._serialized_start=2119
-  _globals['_TOOLCATALOGSERVICE']._serialized_end=2602
+  _globals['_TOOL']._serialized_end=686
+  _globals['_TOOL_LABELSENTRY']._serialized_start=641
+  _globals['_TOOL_LABELSENTRY']._serialized_end=686
+  _globals['_FALLBACKPOLICY']._serialized_start=688
+  _globals['_FALLBACKPOLICY']._serialized_end=737
+  _globals['_CACHEPOLICY']._serialized_start=739
+  _globals['_CACHEPOLICY']._serialized_end=834
+  _globals['_LISTTOOLSREQUEST']._serialized_start=836
+  _globals['_LISTTOOLSREQUEST']._serialized_end=909
+  _globals['_LISTTOOLSRESPONSE']._serialized_start=911
+  _globals['_LISTTOOLSRESPONSE']._serialized_end=991
+  _globals['_GETTOOLREQUEST']._serialized_start=993
+  _globals['_GETTOOLREQUEST']._serialized_end=1045
+  _globals['_GETTOOLRESPONSE']._serialized_start=1047
+  _globals['_GETTOOLRESPONSE']._serialized_end=1099
+  _globals['_VALIDATEARGUMENTSREQUEST']._serialized_start=1102
+  _globals['_VALIDATEARGUMENTSREQUEST']._serialized_end=1254
+  _globals['_VALIDATEARGUMENTSRESPONSE']._serialized_start=1256
+  _globals['_VALIDATEARGUMENTSRESPONSE']._serialized_end=1349
+  _globals['_TOOLSETTINGS']._serialized_start=1352
+  _globals['_TOOLSETTINGS']._serialized_end=1799
+  _globals['_TOOLSETTINGS_LIMITSENTRY']._serialized_start=1714
+  _globals['_TOOLSETTINGS_LIMITSENTRY']._serialized_end=1759
+  _globals['_GETTOOLSETTINGSREQUEST']._serialized_start=1801
+  _globals['_GETTOOLSETTINGSREQUEST']._serialized_end=1858
+  _globals['_GETTOOLSETTINGSRESPONSE']._serialized_start=1860
+  _globals['_GETTOOLSETTINGSRESPONSE']._serialized_end=1932
+  _globals['_UPDATETOOLSETTINGSREQUEST']._serialized_start=1934
+  _globals['_UPDATETOOLSETTINGSREQUEST']._serialized_end=2057
+  _globals['_UPDATETOOLSETTINGSRESPONSE']._serialized_start=2059
+  _globals['_UPDATETOOLSETTINGSRESPONSE']._serialized_end=2134
+  _globals['_TOOLCATALOGSERVICE']._serialized_start=2226
+  _globals['_TOOLCATALOGSERVICE']._serialized_end=2709
 # @@protoc_insertion_point(module_scope)

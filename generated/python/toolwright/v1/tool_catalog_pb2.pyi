@@ -87,6 +87,7 @@ class Tool(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     PRICE_MICROS_FIELD_NUMBER: _builtins.int
     CACHE_POLICY_FIELD_NUMBER: _builtins.int
+    FALLBACK_POLICY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Dotted lower-case name, for example `crm.contact.create`."""
     version: _builtins.str
@@ -127,6 +128,10 @@ class Tool(_message.Message):
     def cache_policy(self) -> Global___CachePolicy:
         """How answers are shared. Absent: every call is made by itself."""
 
+    @_builtins.property
+    def fallback_policy(self) -> Global___FallbackPolicy:
+        """What is answered when the tool cannot. Absent: its failure."""
+
     def __init__(
         self,
         *,
@@ -143,14 +148,43 @@ class Tool(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         price_micros: _builtins.int = ...,
         cache_policy: Global___CachePolicy | None = ...,
+        fallback_policy: Global___FallbackPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cache_policy", b"cache_policy", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache_policy", b"cache_policy", "fallback_policy", b"fallback_policy", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_policy", b"cache_policy", "category", b"category", "description", b"description", "display_name", b"display_name", "effect", b"effect", "enabled", b"enabled", "input_schema_json", b"input_schema_json", "labels", b"labels", "name", b"name", "output_schema_json", b"output_schema_json", "price_micros", b"price_micros", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_policy", b"cache_policy", "category", b"category", "description", b"description", "display_name", b"display_name", "effect", b"effect", "enabled", b"enabled", "fallback_policy", b"fallback_policy", "input_schema_json", b"input_schema_json", "labels", b"labels", "name", b"name", "output_schema_json", b"output_schema_json", "price_micros", b"price_micros", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Tool: _TypeAlias = Tool  # noqa: Y015
+
+@_typing.final
+class FallbackPolicy(_message.Message):
+    """What is answered in the place of a tool that could not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOL_FIELD_NUMBER: _builtins.int
+    AUTOMATIC_FIELD_NUMBER: _builtins.int
+    tool: _builtins.str
+    """Another tool, called with the same arguments. Empty: a fixed value."""
+    automatic: _builtins.bool
+    """Whether it is done in every call that does not forbid it with
+    `ToolCall.allow_fallback`; else only in those that allow it.
+    """
+    def __init__(
+        self,
+        *,
+        tool: _builtins.str = ...,
+        automatic: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "tool", b"tool"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FallbackPolicy: _TypeAlias = FallbackPolicy  # noqa: Y015
 
 @_typing.final
 class CachePolicy(_message.Message):

@@ -110,7 +110,9 @@ class Recall:
         if flight is None or shared.is_superseded or not _ttl(shared.tool):
             return
         execution, answer = flight.execution, flight.answer
-        if execution.state is State.SUCCEEDED and answer is not None and len(answer) <= self._results.limit_bytes:
+        if execution.state is not State.SUCCEEDED or execution.source is not Source.TOOL:
+            return
+        if answer is not None and len(answer) <= self._results.limit_bytes:
             kept = Kept(answer, execution.end_time or self._clock(), execution.execution_id, execution.caller.user)
             self._results.of(shared.tool).put(shared.key, kept, _ttl(shared.tool))
 
@@ -129,7 +131,11 @@ class Recall:
         )
 
     def _may_join(self, shared: Shared, invocation: Invocation) -> bool:
-        """Not so for a step that would wait for one that waits for it, or for a place that its ancestors may hold."""
+        """Not so for a step that would wait for one that waits for it, or for a place that its ancestors may hold; nor
+        for a call that might be answered in the tool's place where it asked for the tool alone.
+        """
+        if invocation.allow_fallback != shared.allow_fallback:
+            return False
         if invocation.depth > 0 and not shared.nested:
             return False
         parent, leader = invocation.parent_execution_id, shared.leader

@@ -27,7 +27,7 @@ async def joined(flight: Flight, seat: Seat, stand_in: StandIn, work: Work) -> b
 
 def adopted(execution: Execution, told: Told) -> bytes:
     """The answer, now that of this execution as well. Raises NotSent or ToolFailed with the failure."""
-    execution.source, execution.cached_time = told.source, told.cached_time
+    execution.source, execution.cached_time, execution.fallback = told.source, told.cached_time, told.fallback
     if told.user == execution.caller.user:
         execution.source_execution_id = told.execution_id
     if told.failure is not None:

@@ -14,7 +14,7 @@ from toolwright_server.catalog.model import Tool
 from toolwright_server.errors import Failure, Reason
 from toolwright_server.execution.deadline import Deadline
 from toolwright_server.execution.flight import Flight, Stop
-from toolwright_server.execution.model import Invocation, Source, State
+from toolwright_server.execution.model import Fallback, Invocation, Source, State
 from toolwright_server.execution.recall.key import Key
 
 # Ends that say something of the tool, and not only of the call that had them.
@@ -35,6 +35,8 @@ class Told:
     rejected: bool = False
     source: Source = Source.JOINED
     cached_time: float | None = None
+    # With the source FALLBACK: what was answered in the tool's place, and why.
+    fallback: Fallback | None = None
 
 
 class Seat:
@@ -89,7 +91,7 @@ class Seat:
 class Shared:
     """See the module. `over` is called at its end, with the execution that made the call, if one did."""
 
-    __slots__ = ("_over", "_seats", "is_superseded", "key", "leader", "nested", "told", "tool")
+    __slots__ = ("_over", "_seats", "allow_fallback", "is_superseded", "key", "leader", "nested", "told", "tool")
 
     def __init__(self, key: Key, tool: Tool, over: "Callable[[Shared, Flight | None], None]") -> None:
         self.key = key
@@ -98,6 +100,8 @@ class Shared:
         self._seats: dict[Seat, None] = {}
         # Whether whoever leads is a step in another call: it never waits for a place.
         self.nested = False
+        # Whether it may end with an answer in the tool's place; see Invocation.
+        self.allow_fallback: bool | None = None
         self.leader: Flight | None = None
         self.told: Told | None = None
         # A call that came later wants a fresh answer, which is the one to keep.
@@ -119,7 +123,7 @@ class Shared:
         seat = Seat(self, invocation, deadline, leads=leads)
         self._seats[seat] = None
         if leads:
-            self.nested = seat.nested
+            self.nested, self.allow_fallback = seat.nested, invocation.allow_fallback
         if self.leader is not None:
             self.leader.attend()
         return seat
@@ -189,4 +193,6 @@ def _told(flight: Flight) -> Told:
         result=flight.answer,
         failure=execution.failure,
         rejected=execution.state is State.REJECTED,
+        source=Source.JOINED if execution.fallback is None else Source.FALLBACK,
+        fallback=execution.fallback,
     )

@@ -8,7 +8,7 @@ import orjson
 
 from toolwright_server.catalog.model import Effect
 from toolwright_server.execution.deadline import DeadlineSource
-from toolwright_server.execution.model import Execution, LimitWarning, Source, State, Stopped
+from toolwright_server.execution.model import Execution, Fallback, LimitWarning, Source, State, Stopped
 from toolwright_server.identity import Caller
 from toolwright_server.stores import failures
 from toolwright_server.stores.sql.tables import executions
@@ -117,7 +117,12 @@ def execution(row: Sequence[Any]) -> Execution:
         source=Source[body.get("source", "TOOL")],
         cached_time=body.get("cached_time"),
         source_execution_id=body.get("source_execution_id", ""),
+        fallback=_fallback(body["fallback"]) if "fallback" in body else None,
     )
+
+
+def _fallback(kept: dict[str, Any]) -> Fallback:
+    return Fallback(kept["tool"], failures.read(kept["failure"]))
 
 
 def _body(execution: Execution) -> dict[str, Any]:
@@ -145,6 +150,8 @@ def _body(execution: Execution) -> dict[str, Any]:
     if execution.source is not Source.TOOL:
         body["source"], body["cached_time"] = execution.source.name, execution.cached_time
         body["source_execution_id"] = execution.source_execution_id
+    if execution.fallback is not None:
+        body["fallback"] = {"tool": execution.fallback.tool, "failure": failures.plain(execution.fallback.failure)}
     if execution.failure is not None:
         body["failure"] = failures.plain(execution.failure)
     return body

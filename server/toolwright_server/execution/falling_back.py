@@ -1,0 +1,96 @@
+"""Answers in the place of a tool that could not: a fixed value, or another tool as a step of the call.
+
+Never after a side effect may have happened, never when the caller or its deadline ended the call, and never in silence:
+the failure stays visible beside the answer.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+import orjson
+
+from toolwright_server.catalog.context import ToolCallError
+from toolwright_server.catalog.model import Effect, FallbackPolicy
+from toolwright_server.errors import Failure, Reason
+from toolwright_server.execution.attempt import Run
+from toolwright_server.execution.attendance import naming
+from toolwright_server.execution.backend import Lost, NotSent, ToolFailed, Work
+from toolwright_server.execution.flight import Flight
+from toolwright_server.execution.model import Fallback, Source, State
+from toolwright_server.execution.nested import Execute, answer_of, step
+from toolwright_server.execution.outcome import Outcome
+
+# The tool itself is broken; whether it should be tried again is another question.
+_BROKEN: Final = (Reason.TOOL_CRASHED, Reason.MEMORY_LIMIT, Reason.OUTPUT_LIMIT, Reason.OUTPUT_INVALID)
+
+
+async def tried(flight: Flight, run: Run, execute: Execute, work: Work) -> bytes:
+    """What the tool returns after all its attempts, or what is answered in its place. Raises what `run` raised."""
+    try:
+        return await run(work)
+    except (NotSent, ToolFailed, Lost) as error:
+        policy = _policy(flight)
+        if policy is None or not _may_replace(flight, error):
+            raise
+        if policy.value is not None:
+            return _given(flight, error.failure, policy.value.encode())
+        return _given(flight, error.failure, await _answer_of(flight, execute, policy.tool, error), policy.tool)
+
+
+def instead(flight: Flight, outcome: Outcome) -> Outcome:
+    """The outcome, or the fixed value in the place of a tool that took too long: no other tool has time then."""
+    policy, failure = _policy(flight), outcome.failure
+    if policy is None or policy.value is None or failure is None or failure.reason is not Reason.TOOL_TIMEOUT:
+        return outcome
+    if flight.tool.effect is not Effect.READ_ONLY:
+        return outcome
+    return Outcome(State.SUCCEEDED, result=_given(flight, failure, policy.value.encode()))
+
+
+def _policy(flight: Flight) -> FallbackPolicy | None:
+    policy, asked = flight.tool.fallback, flight.invocation.allow_fallback
+    if policy is None or asked is False or (asked is None and not policy.automatic):
+        return None
+    return policy
+
+
+def _may_replace(flight: Flight, error: NotSent | ToolFailed | Lost) -> bool:
+    """Whether the failure speaks of what the tool depends on, and no side effect can have come of it."""
+    if flight.stop_reason is not None:
+        return False
+    if isinstance(error, NotSent):
+        return error.failure.may_retry()
+    if isinstance(error, Lost):
+        return flight.tool.effect is Effect.READ_ONLY
+    if flight.tool.effect is Effect.SIDE_EFFECT:
+        return False
+    return error.failure.may_retry() or error.failure.reason in _BROKEN
+
+
+async def _answer_of(flight: Flight, execute: Execute, tool: str, error: NotSent | ToolFailed | Lost) -> bytes:
+    """What another tool answers to the same arguments. It walks the guards itself, and may fall back in turn."""
+    above = flight.invocation
+    chain = (*above.in_place_of, flight.tool.name)
+    if tool in chain:
+        raise _told(error, f"{tool} was tried before in this call")
+    call = replace(step(flight, tool, above.arguments), allow_fallback=above.allow_fallback, in_place_of=chain)
+    try:
+        answer = await answer_of(execute, flight, call)
+    except ToolCallError as failed:
+        raise _told(error, f"{tool} failed as well: {failed.reason}") from None
+    schema = flight.tool.output_schema
+    if schema is not None and schema.violations(orjson.loads(answer)):
+        raise _told(error, f"{tool} answered what is no answer of {flight.tool.name}")
+    return answer
+
+
+def _told(error: NotSent | ToolFailed | Lost, why: str) -> NotSent | ToolFailed | Lost:
+    error.failure = replace(error.failure, metadata={**error.failure.metadata, "fallback": why})
+    return error
+
+
+def _given(flight: Flight, failure: Failure, answer: bytes, tool: str = "") -> bytes:
+    execution = flight.execution
+    execution.source = Source.FALLBACK
+    execution.fallback = Fallback(tool, naming(failure, execution.execution_id))
+    return answer
