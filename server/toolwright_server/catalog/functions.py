@@ -89,8 +89,7 @@ def tool(
     """
 
     def declare(function: F) -> F:
-        full = name or f"{category or function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
-        where = f"tool {full!r} ({function.__module__}.{function.__qualname__})"
+        full, where = _named(function, name, category)
         declared = Tool(
             name=full,
             category=category or full.split(".", 1)[0],
@@ -118,6 +117,12 @@ def _marked(function: F, declared: Tool, where: str) -> F:
     check(declared, where)
     setattr(function, MARK, declared)
     return function
+
+
+def _named(function: Callable[..., Any], name: str | None, category: str | None) -> tuple[str, str]:
+    """The tool's name, and how messages about its declaration name it."""
+    full = name or f"{category or function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
+    return full, f"tool {full!r} ({function.__module__}.{function.__qualname__})"
 
 
 class _Read(TypedDict):
