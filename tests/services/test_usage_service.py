@@ -3,6 +3,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -210,13 +211,23 @@ async def run(function: Any, *arguments: Any, **options: Any) -> int:
 
 async def test_the_commands_grant_list_check_and_show(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     async with serving(tmp_path) as there:
-        wanted = crediting.Wanted(tenant="acme", amount="2.5", request_id="g", days=1.0)
+        wanted = crediting.Wanted(tenant="acme", amount="2.5", request_id="g", expires="2099-01-01")
         assert await run(crediting.grant, there.address, wanted, as_json=True) == 0
         made = json.loads(capsys.readouterr().out)
         assert (made["entry"]["amount_micros"], made["balance"]["balance_micros"]) == (2_500_000, 2_500_000)
         unnamed = crediting.Wanted(tenant="acme", amount="1")
         assert await run(crediting.grant, there.address, unnamed, as_json=True) == 0
         assert "repeat it with --request-id" in capsys.readouterr().err
+        lasting = crediting.Wanted(tenant="acme", amount="1", days=2.0)
+        assert await run(crediting.grant, there.address, lasting, as_json=True) == 0
+        out, err = capsys.readouterr()
+        hint = re.search(r"--request-id (\S+) --expires (\S+) instead of --days", err)
+        assert hint is not None
+        again = crediting.Wanted(tenant="acme", amount="1", request_id=hint[1], expires=hint[2])
+        assert await run(crediting.grant, there.address, again, as_json=True) == 0
+        repeated = json.loads(capsys.readouterr().out)
+        assert repeated["repeated_request"]
+        assert repeated["balance"]["balance_micros"] == json.loads(out)["balance"]["balance_micros"]
         execution = row("a", hold_micros=MICROS, caller=OWNER)
         await there.store.add(execution)
         assert await run(crediting.show, there.address, "", "a", 50, as_json=True) == 0
@@ -244,6 +255,11 @@ async def test_what_was_typed_wrongly_is_a_usage_error(tmp_path: Any, capsys: py
             {"amount": "0.0000001"},
             {"days": 0.0},
             {"days": 40_000.0},
+            {"days": 1.0, "request_id": "g"},
+            {"days": 1.0, "expires": "2099-01-01"},
+            {"expires": "2020-01-01"},
+            {"expires": "tomorrow"},
+            {"tenant": ""},
             {"note": "\udc80"},
         ):
             typed: dict[str, Any] = {"tenant": "acme", "amount": "1"} | wrong

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import grpc
 
@@ -20,6 +21,7 @@ from toolwright_server.credits import micros, words
 _SECONDS = 30.0
 _PAGE = 1_000
 _DAY_SECONDS = 86_400
+_MOST_DAYS = 36_500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,7 @@ class Wanted:
     amount: str
     request_id: str | None = None
     days: float | None = None
+    expires: str | None = None
     note: str = ""
 
     def request(self, now: float) -> pb.GrantCreditsRequest:
@@ -40,17 +43,41 @@ class Wanted:
             raise UsageError(str(error)) from None
         if not amount:
             raise UsageError("AMOUNT 0: must be more than 0")
+        if not self.tenant:
+            raise UsageError("TENANT: must not be empty")
         request = pb.GrantCreditsRequest(
             tenant_id=text(self.tenant, "TENANT"),
             amount_micros=amount,
             request_id=text(self.request_id or str(uuid.uuid4()), "--request-id"),
             note=text(self.note, "--note"),
         )
-        if self.days is not None:
-            if not 0 < self.days <= 36_500:
-                raise UsageError(f"--days {self.days:g}: must be more than 0, and at most 36500")
-            request.expire_time.FromSeconds(round(now + self.days * _DAY_SECONDS))
+        expires = self._expires(now)
+        if expires is not None:
+            request.expire_time.FromDatetime(expires)
         return request
+
+    def _expires(self, now: float) -> datetime | None:
+        """The moment, in UTC. Raises UsageError."""
+        if self.days is None:
+            return None if self.expires is None else _moment(self.expires, now)
+        if self.expires is not None:
+            raise UsageError("--days and --expires say the same thing: give one")
+        if self.request_id is not None:
+            # It would be another moment each time it is typed, and so another grant under the same name.
+            raise UsageError("--request-id with --days: say the moment itself, --expires 2026-12-31T00:00:00Z")
+        if not 0 < self.days <= _MOST_DAYS:
+            raise UsageError(f"--days {self.days:g}: must be more than 0, and at most {_MOST_DAYS}")
+        return datetime.fromtimestamp(round(now + self.days * _DAY_SECONDS), UTC)
+
+
+def _moment(typed: str, now: float) -> datetime:
+    try:
+        moment = datetime.fromisoformat(typed).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(f"--expires {typed}: write 2026-12-31T00:00:00Z or 2026-12-31") from None
+    if moment.timestamp() <= now:
+        raise UsageError(f"--expires {typed}: must lie in the future")
+    return moment
 
 
 def grant(address: str | None, wanted: Wanted, *, as_json: bool) -> int:
@@ -59,7 +86,10 @@ def grant(address: str | None, wanted: Wanted, *, as_json: bool) -> int:
     def question(channel: grpc.Channel) -> int:
         request = wanted.request(time.time())
         if wanted.request_id is None:
-            print(f"toolwright: if this breaks off, repeat it with --request-id {request.request_id}", file=sys.stderr)
+            again = f"--request-id {request.request_id}"
+            if request.HasField("expire_time"):
+                again += f" --expires {request.expire_time.ToJsonString()} instead of --days"
+            print(f"toolwright: if this breaks off, repeat it with {again}", file=sys.stderr)
         made = usage_pb2_grpc.UsageServiceStub(channel).GrantCredits(request, timeout=_SECONDS)
         if not for_people(as_json=as_json):
             show_json(document(made), people=False)

@@ -39,6 +39,9 @@ def grant_credits(
     days: Annotated[
         float | None, typer.Option("--days", metavar="N", help="What is left expires then; never unless given.")
     ] = None,
+    expires: Annotated[
+        str | None, typer.Option("--expires", metavar="TIME", help="The same as a moment: 2026-12-31T00:00:00Z.")
+    ] = None,
     note: Annotated[str, typer.Option("--note", metavar="WORDS", help="Kept in the ledger.")] = "",
     address: _Address = None,
     as_json: _Json = False,
@@ -46,7 +49,7 @@ def grant_credits(
     """Give credits to a tenant. With the same request id it is done once, however often it is typed."""
     from toolwright_server.commands import crediting as commands
 
-    wanted = commands.Wanted(tenant=tenant, amount=amount, request_id=request_id, days=days, note=note)
+    wanted = commands.Wanted(tenant=tenant, amount=amount, request_id=request_id, days=days, expires=expires, note=note)
     raise typer.Exit(commands.grant(address, wanted, as_json=as_json))
 
 

@@ -99,9 +99,13 @@ class Rulebook:
         """Every counter that a caller's calls take from, whatever they are, in the categories that rules name and of
         (tool, category).
         """
-        named = ["", *sorted({rule.where.category for rule in self._rules.rules if rule.where.category})]
+        named = {
+            rule.where.category
+            for rule in self._rules.rules
+            if rule.where.tenant in {"", tenant} and rule.where.user in {"", user}
+        }
         by_key: dict[str, Check] = {}
-        for tool, category in (*(("", category) for category in named), *tools):
+        for tool, category in (*(("", category) for category in sorted({"", *named})), *tools):
             for check in self.checks_for(tenant, user, tool, category):
                 by_key[check.key] = check
         return tuple(sorted(by_key.values(), key=_by_kind))

@@ -3,6 +3,8 @@
 Never changes what holds: who reads decides what becomes of it.
 """
 
+import os
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -17,7 +19,10 @@ from toolwright_server.limits.ruletable import Lines, Table
 
 UNLIMITED: Final = "unlimited"
 SIZE_LIMIT_BYTES: Final = 1 << 20
+WINDOW_LEAST_SECONDS: Final = 0.001
 WINDOW_LIMIT_SECONDS: Final = 86_400
+# Each is matched with a call when it first comes, and shown by GetQuota.
+RULES_LIMIT: Final = 2_000
 # A window keeps an instant for each call that it has let in.
 _MOST_IN_A_WINDOW = 1_000_000
 _MOST = 1_000_000_000
@@ -34,7 +39,10 @@ def ready_made() -> Rules:
 def read(path: Path, below: Rules | None = None) -> Rules:
     """The rules of a file over those that come with the server. Raises SettingsError: a sentence for each mistake."""
     try:
-        with path.open("rb") as file:
+        # Of a pipe nobody writes to, opening would wait for ever.
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise SettingsError(f"the limits file {path} is no regular file: it is read again when it changes")
             raw = file.read(SIZE_LIMIT_BYTES + 1)
     except OSError as error:
         raise SettingsError(f"the limits file {path} cannot be read: {error.strerror}") from None
@@ -45,6 +53,10 @@ def read(path: Path, below: Rules | None = None) -> Rules:
     except UnicodeDecodeError as error:
         raise SettingsError(f"the limits file {path} is not UTF-8: {error.reason} at byte {error.start}") from None
     return parse(text, str(path), below or ready_made())
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def parse(text: str, name: str, below: Rules | None) -> Rules:
@@ -73,6 +85,9 @@ def parse(text: str, name: str, below: Rules | None) -> Rules:
 
 
 def _rules(tables: list[dict[str, Any]], lines: Lines, mistakes: list[str]) -> Iterator[Rule]:
+    if len(tables) > RULES_LIMIT:
+        mistakes.append(f"{len(tables)} rules are more than {RULES_LIMIT}: let some of them hold for more calls")
+        return
     names: set[str] = set()
     places: dict[tuple[Slot, Where], str] = {}
     for index, given in enumerate(tables):
@@ -111,8 +126,9 @@ def _window(table: Table, kind: Kind) -> float:
             table.refuse("window_seconds", 'is for count = "window" alone: remove it')
         return 0.0
     seconds = table.number("window_seconds", "is missing: a rate needs the length of its window")
-    if not 0 < seconds <= WINDOW_LIMIT_SECONDS:
-        table.refuse("window_seconds", f"must be above 0 and at most {WINDOW_LIMIT_SECONDS}; for more, count days")
+    if not WINDOW_LEAST_SECONDS <= seconds <= WINDOW_LIMIT_SECONDS:
+        least, most = WINDOW_LEAST_SECONDS, WINDOW_LIMIT_SECONDS
+        table.refuse("window_seconds", f"must be at least {least} and at most {most}; for more, count days")
     return float(seconds)
 
 

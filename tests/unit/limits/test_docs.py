@@ -10,7 +10,7 @@ import pytest
 from toolwright_server.limits.model import Fail, Kind
 from toolwright_server.limits.refusal import WARN_PERCENT
 from toolwright_server.limits.rulebook import OVERRIDE, Rulebook
-from toolwright_server.limits.rulefile import WINDOW_LIMIT_SECONDS, parse, ready_made
+from toolwright_server.limits.rulefile import RULES_LIMIT, WINDOW_LEAST_SECONDS, WINDOW_LIMIT_SECONDS, parse, ready_made
 from toolwright_server.limits.rules import Per, Rule, Tier
 from toolwright_server.settings import Settings
 
@@ -73,7 +73,8 @@ def test_every_word_that_may_be_written_is_explained() -> None:
         assert f'"{word}"' in TEXT
     for word in [*Tier, *Fail, "ready_made", "default_tier", OVERRIDE]:
         assert word in TEXT
-    assert f"at most {WINDOW_LIMIT_SECONDS}" in TEXT
+    assert f"at least {WINDOW_LEAST_SECONDS} and at most {WINDOW_LIMIT_SECONDS}" in TEXT
+    assert f"{RULES_LIMIT:,} rules" in TEXT
     keys = {name.strip("`") for row in rows("key | default") for name in row[0].split(", ")}
     assert keys == {
         "name", "per", "count", "window_seconds", "limit", "tenant", "user", "tool", "category", "fail", "shadow",

@@ -1,5 +1,6 @@
 """What may be written in a limits file, and what is said to whoever writes something else."""
 
+import os
 import textwrap
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from toolwright_server.errors import SettingsError
 from toolwright_server.limits.model import Fail, Kind
-from toolwright_server.limits.rulefile import SIZE_LIMIT_BYTES, parse, read, ready_made
+from toolwright_server.limits.rulefile import RULES_LIMIT, SIZE_LIMIT_BYTES, parse, read, ready_made
 from toolwright_server.limits.rules import CostLimits, Per, Rules, Slot, Tier, Where
 
 RULE = '[[rule]]\nname = "mine"\nper = "user+category"\nwindow_seconds = 60\nlimit = 5\n'
@@ -151,6 +152,22 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         with pytest.raises(SettingsError) as raised:
             read(path)
         assert str(raised.value) == sentence
+
+
+def test_a_pipe_that_nobody_writes_to_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "limits.toml"
+    os.mkfifo(path)
+    with pytest.raises(SettingsError, match="is no regular file"):
+        read(path)
+
+
+def test_rules_are_counted() -> None:
+    text = "".join(
+        f'[[rule]]\nname = "r{n}"\nper = "user"\nwindow_seconds = 60\nlimit = 1\ntenant = "t{n}"\n'
+        for n in range(RULES_LIMIT + 1)
+    )
+    with pytest.raises(SettingsError, match="2001 rules are more than 2000"):
+        over_ready_made(text)
 
 
 def test_a_file_is_read_over_what_comes_with_the_server(tmp_path: Path) -> None:

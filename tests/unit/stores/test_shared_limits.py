@@ -1,6 +1,7 @@
 """What only a store that several servers share does. What every LimitStore does is in tests/contracts."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -19,7 +20,7 @@ from tests.shared_limits import (
     window,
 )
 from tests.valkeys import Server
-from toolwright_server.limits.model import Check, Kind
+from toolwright_server.limits.model import Check, Kind, Taking
 from toolwright_server.stores.memory.limits import MemoryLimitStore
 from toolwright_server.stores.redis.address import Address
 from toolwright_server.stores.redis.asking import Timings
@@ -76,6 +77,25 @@ async def test_exactly_the_limit_is_let_in_of_many_that_come_at_once_to_several_
         refused = next(taking.refused for taking in taken if taking.refused is not None)
         assert refused.check == checks[0]
         assert 0 < refused.reset_seconds <= 60
+
+
+async def test_a_burst_that_keeps_the_loop_busy_is_not_held_against_the_store(server: Server) -> None:
+    checks = (window(limit=100),)
+
+    async def arrive(token: str) -> Taking:
+        # What a call costs before it asks: all of them together are many times what the store may take.
+        await asyncio.sleep(0)
+        began = time.perf_counter()
+        while time.perf_counter() - began < 0.000_5:
+            pass
+        return await store.take(checks, token)
+
+    async with opened(server, milliseconds=10) as store:
+        for burst in range(4):
+            taken = await asyncio.gather(*(arrive(f"{burst}-{n}") for n in range(150)))
+            assert sum(taking.refused is None for taking in taken) == (0 if burst else 100)
+        assert store.timeouts == 0
+        assert store.is_up
 
 
 async def test_every_key_expires_and_carries_the_tenant_in_braces(server: Server, store: RedisLimitStore) -> None:

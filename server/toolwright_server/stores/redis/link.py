@@ -6,6 +6,7 @@ more until it answers, which is seen in the background. Knows nothing of what th
 
 import asyncio
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any, Final
 from redis.exceptions import MovedError, ResponseError
 
 from toolwright_server.stores.redis.address import Address
-from toolwright_server.stores.redis.asking import Ask, Late, Timings
+from toolwright_server.stores.redis.asking import Ask, Late, Patience, Timings
 from toolwright_server.stores.redis.scripts import in_full
 from toolwright_server.stores.redis.session import Broken, Session, UnableError, is_forgotten, word_of
 
@@ -24,9 +25,6 @@ _logger = logging.getLogger(__name__)
 _BATCH: Final = 128
 # Commands that wait for the store to come back; then the oldest go. Their places end with their leases.
 _OWED: Final = 10_000
-# Turns of the loop between the moment an answer is due and the judgement that it has not come: one that lies in the
-# socket already is read first. So the time of a busy loop is not held against the store.
-_TURNS: Final = 3
 
 Changed = Callable[[bool, str], None]
 Moved = Callable[[Ask, MovedError], None]
@@ -59,9 +57,9 @@ class Link:
         self._sent: deque[Ask] = deque()
         self._waiting: deque[Ask] = deque()
         self._owed: deque[Ask] = deque(maxlen=_OWED)
-        # Since when something is under way, or there is no connection, without an answer.
+        self._patience = Patience(self._loop, timings, self._judge)
+        # Since when, on its silent clock, something is under way, or there is no connection, without an answer.
         self._silent_since: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._idle: asyncio.Future[None] | None = None
         self._identity: tuple[bytes, bytes] | None = None
         self._closing = False
@@ -80,7 +78,8 @@ class Link:
         """Send a command. The future becomes the answer, or None when it is late; None at once: the store is down."""
         if not self.is_up or self._closing:
             return None
-        ask = Ask(command, self._loop.time() + self._timings.answer_seconds, self._loop.create_future(), late)
+        ask = Ask(command, math.inf, self._loop.create_future(), late)
+        ask.patience = self._patience.begin()
         self.put(ask)
         return ask.future
 
@@ -88,8 +87,7 @@ class Link:
         """Send on what another node of the cluster had been asked for."""
         if ask.future is not None:
             self._waiting.append(ask)
-            if self._timer is None:
-                self._timer = self._loop.call_at(ask.deadline, self._due)
+            self._patience.begin()
         self._queue.append(ask)
         self._wake()
 
@@ -113,8 +111,7 @@ class Link:
         self.is_up = False
         for ask in (*self._sent, *self._queue, *self._waiting):
             ask.give_up()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._patience.end()
 
     def _wake(self) -> None:
         if self._idle is not None and not self._idle.done():
@@ -143,7 +140,7 @@ class Link:
     async def _live(self) -> None:
         """One connection from its beginning to its end."""
         if self._silent_since is None:
-            self._silent_since = self._loop.time()
+            self._silent_since = self._patience.silent
         dead = self._timings.dead_seconds
         self.connections += 1
         try:
@@ -187,13 +184,14 @@ class Link:
 
     async def _exchange(self, session: Session, batch: deque[Ask]) -> None:
         """One round trip; a second one for what the store had forgotten how to do."""
-        began = self._silent_since = self._loop.time()
+        began, self._silent_since = self._loop.time(), self._patience.silent
         await session.send([ask.command for ask in batch])
         forgotten: list[Ask] = []
         while batch:
             answer = await session.receive()
             ask = batch.popleft()
-            self._silent_since = self._loop.time()
+            self._silent_since = self._patience.silent
+            self._patience.heard()
             if is_forgotten(answer):
                 forgotten.append(ask)
             else:
@@ -218,19 +216,17 @@ class Link:
                 self._refusals.add(word)
                 _logger.error("the limit store at %s refuses commands: %s", self.address.where, word)
 
-    def _due(self, turn: int = 0) -> None:
-        """Let those go whose time is over."""
-        if turn < _TURNS:
-            self._loop.call_soon(self._due, turn + 1)
-            return
-        now, waiting = self._loop.time(), self._waiting
-        while waiting and (waiting[0].deadline <= now or not waiting[0].is_wanted):
+    def _judge(self, patience: Patience) -> bool:
+        """Let those go whose time is over. Whether anybody, or the judgement of the store, waits on."""
+        waiting = self._waiting
+        while waiting and (patience.is_over(waiting[0]) or not waiting[0].is_wanted):
             ask = waiting.popleft()
             self.timeouts += ask.is_wanted
             ask.give_up()
-        if self._silent_since is not None and now - self._silent_since >= self._timings.slow_seconds:
+        since = self._silent_since
+        if since is not None and patience.silent - since >= self._timings.slow_seconds:
             self._down("no answer")
-        self._timer = self._loop.call_at(waiting[0].deadline, self._due) if waiting else None
+        return bool(waiting) or (since is not None and self.is_up)
 
     def _up(self) -> None:
         self._silent_since = None

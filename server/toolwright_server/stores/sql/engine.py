@@ -129,8 +129,9 @@ def sqlite_engine(options: DatabaseOptions) -> sa.Engine:
 
 def postgres_engine(options: DatabaseOptions, size: int, command_seconds: float | None = None) -> AsyncEngine:
     """A pool of so many connections; transactions are begun by hand. A command takes as long as anything may wait for
-    the database, unless more is given.
+    the database, and so does what comes between two of a transaction, unless more is given.
     """
+    seconds = command_seconds or options.timeout_seconds
     return create_async_engine(
         options.url,
         isolation_level="AUTOCOMMIT",
@@ -143,12 +144,12 @@ def postgres_engine(options: DatabaseOptions, size: int, command_seconds: float 
         json_deserializer=orjson.loads,
         connect_args={
             "timeout": options.timeout_seconds,
-            "command_timeout": command_seconds or options.timeout_seconds,
+            "command_timeout": seconds,
             "server_settings": {
                 "application_name": "toolwright",
                 # A server that froze or fell off the network in the middle of a transaction holds its own lease's
                 # row, and nobody could take the lease over.
-                "idle_in_transaction_session_timeout": str(round(options.timeout_seconds * 1000)),
+                "idle_in_transaction_session_timeout": str(round(seconds * 1000)),
             },
         },
     )

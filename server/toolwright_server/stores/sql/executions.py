@@ -23,12 +23,12 @@ from toolwright_server.stores.sql import queries, rows
 from toolwright_server.stores.sql.breaker import Breaker
 from toolwright_server.stores.sql.change import Change, Denied, Entry, Refused, Spill, Unavailable, Unkept
 from toolwright_server.stores.sql.engine import Database
+from toolwright_server.stores.sql.faults import RETRY_SECONDS, unavailable
 from toolwright_server.stores.sql.tables import executions, request_ids
 from toolwright_server.stores.sql.writer import Writer
 
 _logger = logging.getLogger(__name__)
 
-RETRY_SECONDS: Final = 1.0
 _NOT_STARTED: Final = {"outcome": "not_started"}
 
 _ONE = sa.select(*rows.COLUMNS).where(executions.c.execution_id == sa.bindparam("id"))
@@ -314,8 +314,7 @@ class SqlExecutionStore:
             async with self._database.reading() as connection:
                 return [rows.execution(row) for row in (await connection.execute(statement, parameters)).all()]
         except (SQLAlchemyError, OSError, TimeoutError) as error:
-            _logger.warning("the record cannot be read: %s", str(error).splitlines()[0])
-            raise _unavailable("the record cannot be read at the moment", {}) from error
+            raise unavailable(error, "the record cannot be read at the moment") from error
 
     async def _kept(self, change: Awaitable[str | None]) -> None:
         try:
@@ -342,8 +341,5 @@ class _Settling:
 def _refused(error: Unkept) -> ToolwrightError:
     if isinstance(error, Refused):
         return ToolwrightError(Reason.INTERNAL, "the call could not be recorded", metadata=_NOT_STARTED)
-    return _unavailable("the call cannot be recorded at the moment", _NOT_STARTED)
-
-
-def _unavailable(message: str, metadata: dict[str, str]) -> ToolwrightError:
-    return ToolwrightError(Reason.STORE_UNAVAILABLE, message, metadata=metadata, retry_delay=RETRY_SECONDS)
+    message = "the call cannot be recorded at the moment"
+    return ToolwrightError(Reason.STORE_UNAVAILABLE, message, metadata=_NOT_STARTED, retry_delay=RETRY_SECONDS)
