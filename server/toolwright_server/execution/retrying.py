@@ -34,8 +34,8 @@ class Chances:
 async def attempts(flight: Flight, backend: Backend, chances: Chances, work: Work) -> bytes:
     """What the tool returns, after as many attempts as its policy and the call allow.
 
-    Raises what the last attempt raised: NotSent, ToolFailed or Lost. A call that the circuit does not let through at all
-    is refused at once; one that has failed may wait for it.
+    Raises what the last attempt raised: NotSent, ToolFailed or Lost. A call that its circuit does not let through is
+    refused at once; one that was let through and failed may wait for it.
     """
     try:
         return await backend.run(work)

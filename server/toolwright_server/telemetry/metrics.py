@@ -6,13 +6,13 @@ Never exports; `snapshot` is what leaves.
 
 import logging
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Literal
 
+from toolwright_server.telemetry.circuits import CircuitMetrics
 from toolwright_server.telemetry.instruments import (
     Counter,
     Gauge,
-    Gauges,
     Histogram,
     Instrument,
     MetricSnapshot,
@@ -48,6 +48,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.calls_in_flight = 0
+        self.circuits = CircuitMetrics()
         self._methods: frozenset[str] | None = None
         self._rpc_series: dict[tuple[str, str], Series] = {}
         self._tool_series: dict[tuple[str, str | None], Series] = {}
@@ -86,14 +87,6 @@ class Metrics:
         self._rules_refused = Counter(
             "toolwright.limits.reload.failures", "{time}", "Times that a changed limits file could not be used."
         )
-        self._circuits_refused = Counter(
-            "toolwright.circuit.refused", "{attempt}", "Attempts that an open circuit refused.",
-            ("toolwright.circuit.name",),
-        )  # fmt: skip
-        self._circuits_changed = Counter(
-            "toolwright.circuit.changes", "{time}", "Times that a circuit opened, half-opened or closed.",
-            ("toolwright.circuit.name", "toolwright.circuit.state"),
-        )  # fmt: skip
         self._dropped = Counter(
             "otel.sdk.processor.span.processed", "{span}", "Spans that were dropped before export.", ("error.type",)
         )
@@ -106,7 +99,7 @@ class Metrics:
             for instrument in (
                 self._rpc, self._tool, self._lag, self._blocked, self._kills, self._stubborn, self._unauthenticated,
                 self._limited, self._rules_refused, self._limit_store, self._decided_without,
-                self._circuits_refused, self._circuits_changed, self._dropped, self._exported,
+                self._dropped, self._exported, *self.circuits,
                 Gauge("toolwright.calls.in_flight", "{call}", "Calls that the server is answering.",
                       lambda: self.calls_in_flight, kind="updown"),
                 Gauge("toolwright.loop.lag.last", "s", "How late the event loop was at its last timer.",
@@ -172,20 +165,6 @@ class Metrics:
     def limits_file_refused(self) -> None:
         """The limits file was changed and cannot be used: the rules before it hold on."""
         self._rules_refused.add()
-
-    def circuit_refused(self, circuit: str) -> None:
-        """An attempt was refused because of its upstream's circuit."""
-        self._circuits_refused.add(1, (circuit,))
-
-    def circuit_changed(self, circuit: str, state: str) -> None:
-        """A circuit is `open`, `half_open` or `closed` from now on."""
-        self._circuits_changed.add(1, (circuit, state))
-
-    def observe_circuits(self, callback: Callable[[], Mapping[str, float]]) -> None:
-        """Show how circuits stand, by name: 0 closed, 1 half-open, 2 open. `callback` is called from any thread."""
-        name, label = "toolwright.circuit.state", "toolwright.circuit.name"
-        description = "How a circuit stands: 0 closed, 1 half-open, 2 open."
-        self._instruments[name] = Gauges(name, "1", description, label, callback)
 
     def spans_dropped(self, count: int, reason: str) -> None:
         """Spans never reached the exporter: `queue_full` or `exporter_gone`."""

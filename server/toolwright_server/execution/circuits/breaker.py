@@ -61,7 +61,7 @@ class Breaker:
 
     def refuse(self, tool: Tool, entry: Entry, caller: Caller) -> CircuitRefused:
         """The refusal of an attempt."""
-        self._metrics.circuit_refused(entry.circuit.name)
+        self._metrics.circuits.refused(entry.circuit.name)
         return CircuitRefused(refused(tool, entry, self._alternatives(tool, caller), self._uniform))
 
     def declared_timeout(self, tool: Tool) -> float:

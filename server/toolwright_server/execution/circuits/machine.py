@@ -122,11 +122,9 @@ def too_many(policy: CircuitPolicy, tally: Tally) -> bool:
     """Whether so many bad calls open a circuit."""
     if tally.calls < policy.minimum_calls:
         return False
-    return (
-        tally.failures / tally.calls >= policy.failure_ratio
-        or policy.slow_call_seconds is not None
-        and tally.slow / tally.calls >= policy.slow_ratio
-    )
+    if tally.failures / tally.calls >= policy.failure_ratio:
+        return True
+    return policy.slow_call_seconds is not None and tally.slow / tally.calls >= policy.slow_ratio
 
 
 def open_seconds(policy: CircuitPolicy, openings: int) -> float:

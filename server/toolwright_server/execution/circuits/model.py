@@ -1,4 +1,4 @@
-"""What is said of circuits: their states, who was let through, what an attempt's end says. Keeps and decides nothing."""
+"""What is said of circuits: their states, who was let through, what an attempt's end says. Decides nothing."""
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -79,6 +79,9 @@ class Tally(NamedTuple):
     slow: int = 0
 
 
+NO_CALLS = Tally()
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """A circuit has gone into another state. `open_seconds` and `tally`, the reason, when it has opened."""
@@ -86,4 +89,4 @@ class Change:
     circuit: Circuit
     state: CircuitState
     open_seconds: float = 0.0
-    tally: Tally = Tally()
+    tally: Tally = NO_CALLS

@@ -24,7 +24,7 @@ _HAD_ITS_TIME: Final = 0.5
 class Attempt:
     """The facts of one that has ended, or was told to stop and goes on. Times in seconds.
 
-    `ran`: since it was started; None: it never was. `stop`: why it was told to stop, and `source` what set its deadline.
+    `ran`: since it was started; None: it never was. `stop`: why it was told to stop; `source`: what set its deadline.
     `timeout`: what its tool declares, whatever its tenant and its caller made of that. `slow`: from when on it is slow;
     None: never.
     """

@@ -17,7 +17,7 @@ class CircuitWatch:
     def changed(self, change: Change) -> None:
         """A circuit has gone into another state."""
         name = change.circuit.name
-        self._metrics.circuit_changed(name, change.state.value)
+        self._metrics.circuits.changed(name, change.state.value)
         extra = {"circuit": name, "circuit_state": change.state.value}
         if change.state is CircuitState.OPEN:
             _logger.warning(

@@ -5,7 +5,7 @@ from typing import Final
 
 from toolwright_server.execution.circuits.model import Report, Sign, Tally
 
-# A call counts until its slice leaves: between nine tenths of the window and all of it. The script in Redis has the same.
+# A call counts until its slice leaves: between nine tenths of the window and all of it. So in circuits.lua.
 SLICES: Final = 10
 
 
