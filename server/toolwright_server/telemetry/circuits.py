@@ -21,7 +21,10 @@ class CircuitMetrics:
             (_NAME, "toolwright.circuit.state"),
         )
         description = "How a circuit stands: 0 closed, 1 half-open, 2 open."
-        self._state = Gauges("toolwright.circuit.state", "1", description, _NAME, lambda: self._read())
+        self._state = Gauges("toolwright.circuit.state", "1", description, _NAME, self._standings)
+
+    def _standings(self) -> Mapping[str, float]:
+        return self._read()
 
     def __iter__(self) -> Iterator[Instrument]:
         return iter((self._refused, self._changes, self._state))
