@@ -146,6 +146,7 @@ async def told_alike(real: Told, story: list[tuple[Any, ...]], about: Circuit, t
             plain.record(entry.token, epoch, more[1])
             real.record(entry, more[1])
         elif running:
-            entry, _ = running[more[0]]
+            which: int = more[0]
+            entry = running[which][0]
             plain.renew(entry.token)
             real.renew(entry)

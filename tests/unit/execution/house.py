@@ -14,6 +14,8 @@ from toolwright_server.backends.python import PythonBackend
 from toolwright_server.catalog.functions import declared_tool, tool
 from toolwright_server.catalog.model import Effect, Runs, Tool
 from toolwright_server.catalog.registry import Catalog
+from toolwright_server.catalog.settings_model import ToolSettings
+from toolwright_server.catalog.tenants import Tenants
 from toolwright_server.execution.attendance import outlast
 from toolwright_server.execution.backend import Work
 from toolwright_server.execution.circuits.breaker import Breaker
@@ -99,6 +101,7 @@ class House:
         self._scripted = Scripted()
         self._tools: list[Tool] = []
         self._executor: Executor | None = None
+        self._tenants: Tenants | None = None
 
     def tool(self, function: Callable[..., Any], effect: Effect = Effect.READ_ONLY, **options: Any) -> None:
         """Declare `tests.<function>`."""
@@ -117,11 +120,18 @@ class House:
         self._scripted.scripts["tests.remote"] = script
         self.tool(remote, effect, runs=Runs.THREAD, **options)
 
+    def tenant_sets(self, name: str, **settings: Any) -> None:
+        """What the tenant `default` changes about `tests.<name>`, from the next call on."""
+        assert self.executor is not None
+        assert self._tenants is not None
+        self._tenants.adopt([ToolSettings(tenant="default", tool=f"tests.{name}", revision=1, **settings)])
+
     @property
     def executor(self) -> Executor:
         """Made when it is first asked for."""
         if self._executor is None:
             options, catalog = ExecutorOptions(**self.options), Catalog(self._tools)
+            self._tenants = catalog.tenants
             self._executor = Executor(
                 options=options,
                 catalog=catalog,

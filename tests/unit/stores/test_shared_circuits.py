@@ -138,7 +138,7 @@ async def test_who_is_cancelled_while_it_waits_is_not_the_probe_for_ever(own_val
 
 def _link_is_up(kept: Kept) -> bool:
     assert isinstance(kept.store, RedisCircuitStore)
-    return kept.store._link(b"any").is_up
+    return kept.store._link(b"any").is_up  # pyright: ignore[reportPrivateUsage]
 
 
 async def probing(kept: Kept) -> None:
