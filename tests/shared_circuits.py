@@ -6,7 +6,7 @@ What a server keeps is made older, as nobody can tell it what time it is.
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tests.circuits import LEASE, SLICE, Told, circuit
@@ -29,7 +29,8 @@ class Kept:
 
     store: CircuitStore
     passes: Callable[[float], Awaitable[None]]
-    changes: list[Change] = field(default_factory=list[Change])
+    changes: list[Change]
+    clock: "Clock"
 
     def told(self) -> Told:
         """The verbs of a story."""
@@ -59,7 +60,7 @@ async def in_memory() -> AsyncGenerator[Kept]:
     async def passes(seconds: float) -> None:
         clock.ahead += seconds
 
-    yield Kept(MemoryCircuitStore(changes.append, LEASE, clock), passes, changes)
+    yield Kept(MemoryCircuitStore(changes.append, LEASE, clock), passes, changes, clock)
 
 
 @contextlib.asynccontextmanager
@@ -76,7 +77,7 @@ async def in_server(server: Server, milliseconds: float = PATIENT_MILLISECONDS) 
             clock.ahead += seconds
             age(server, seconds)
 
-        yield Kept(store, passes, changes)
+        yield Kept(store, passes, changes, clock)
 
 
 async def settled(store: RedisCircuitStore) -> None:

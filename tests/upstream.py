@@ -87,6 +87,8 @@ class Upstream:
     def stop(self) -> None:
         """End it, also the requests that are held."""
         assert self._loop is not None
+        for name in [name for name, path in self.paths.items() if path.held is not None]:
+            self.release(name)
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(10)
         assert not self._thread.is_alive(), "the upstream did not stop"

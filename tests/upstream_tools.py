@@ -24,7 +24,8 @@ POLICY = CircuitPolicy(
 BRISK = CircuitPolicy(minimum_calls=4, open_seconds=0.5, max_open_seconds=0.5)
 RETRY = RetryPolicy(attempts=3, base_seconds=0.05, maximum_seconds=0.2)
 ONCE = RetryPolicy(attempts=1)
-SECONDS = 5.0
+# Longer than any test holds an answer back.
+SECONDS = 60.0
 
 
 def name_of(fault: str, percent: int, retries: bool) -> str:

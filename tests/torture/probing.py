@@ -91,6 +91,8 @@ def four(folder: Path, valkey: Server, count: int = 4) -> Generator[Probing]:
             "TOOLWRIGHT_TOOLKITS": "diagnostics",
             "TOOLWRIGHT_REDIS_URL": valkey.url,
             "TOOLWRIGHT_REDIS_LEASE_SECONDS": str(LEASE_SECONDS),
+            # A thousand callers, their servers and the store share the processors of one machine.
+            "TOOLWRIGHT_REDIS_TIMEOUT_MILLISECONDS": "200",
             "TOOLWRIGHT_DATABASE_URL": "memory:",
             "TOOLWRIGHT_PROCESS_WORKERS": "1",
             "UPSTREAM_URL": upstream.url,

@@ -101,6 +101,11 @@ async def test_a_server_whose_store_is_gone_goes_on_with_what_it_knew(own_valkey
         await opened(kept)
         await kept.passes(2 * SLICE)
         own_valkey.kill()
+        # Another server may be trying it by now.
+        waits = await kept.store.enter(UPSTREAM, "early")
+        assert (waits.admitted, waits.state, waits.is_local) == (False, CircuitState.OPEN, True)
+        assert waits.retry_seconds == pytest.approx(2 * SLICE, abs=5)
+        kept.clock.ahead += 2 * SLICE
         probe, refused = await kept.entered(UPSTREAM, "probe", "another")
         assert (probe.is_local, probe.is_probe, refused.admitted) == (True, True, False)
         kept.store.record(probe, ANSWERED)

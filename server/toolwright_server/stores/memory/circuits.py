@@ -39,7 +39,7 @@ class MemoryCircuitStore:
         return Standing(CircuitState.CLOSED) if machine is None else machine.standing(self._clock())
 
     def adopt(self, circuit: Circuit, open_seconds: float) -> None:
-        """Go on where a shared store was: the circuit is open for so long, 0 if it was half-open."""
+        """Go on where a shared store was: the circuit is open for so long."""
         self._machine(circuit).adopt(self._clock(), open_seconds)
 
     def forget(self, circuit: Circuit) -> None:

@@ -116,7 +116,8 @@ class RedisCircuitStore:
             if is_late:
                 # It is there: who is the one that probes, it alone knows.
                 return Entry(circuit, token, standing.state, admitted=False, retry_seconds=_LATE_SECONDS)
-            self._local.adopt(circuit, standing.retry_seconds)
+            # Another server may be trying it already. A store that was away for a moment makes no second probe.
+            self._local.adopt(circuit, standing.retry_seconds + circuit.policy.open_seconds)
         self._alone.add(circuit.name)
         entry = self._local.enter_now(circuit, token)
         return Entry(
