@@ -6,7 +6,7 @@ The upstream holds every call that reaches it until all others were answered: ho
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -64,7 +64,7 @@ class Probing:
         return len(path.seen) - before
 
     @contextlib.asynccontextmanager
-    async def _stubs(self) -> Any:
+    async def _stubs(self) -> AsyncGenerator[list[Any]]:
         async with contextlib.AsyncExitStack() as stack:
             stubs: list[Any] = []
             for server in self.servers.values():

@@ -1,5 +1,6 @@
 """The circuits of one server, put together: where they are kept, who is told of changes, what metrics show."""
 
+import logging
 from typing import Final
 
 from toolwright_server.app.limits import Limits
@@ -13,6 +14,8 @@ from toolwright_server.settings import Settings
 from toolwright_server.stores.memory.circuits import MemoryCircuitStore
 from toolwright_server.stores.redis.opening import circuits_of
 from toolwright_server.telemetry import Metrics
+
+_logger = logging.getLogger(__name__)
 
 _SHOWN: Final = {CircuitState.CLOSED: 0.0, CircuitState.HALF_OPEN: 1.0, CircuitState.OPEN: 2.0}
 
@@ -28,4 +31,10 @@ def breaker(
         store = circuits_of(limits.shared, local, watch.changed, lease)
     made = Breaker(store, catalog, lambda tool: declared_timeout(options, tool)[0], metrics, lease_seconds=lease)
     metrics.circuits.observe(lambda: {name: _SHOWN[standing.state] for name, standing in made.standings().items()})
+    for tool in catalog.all():
+        for name in tool.alternatives:
+            if catalog.offered(name) is None:
+                _logger.warning(
+                    "%s names %s as an alternative, which is not loaded: nobody is pointed to it", tool.name, name
+                )
     return made
