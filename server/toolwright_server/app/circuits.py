@@ -34,7 +34,5 @@ def breaker(
     for tool in catalog.all():
         for name in tool.alternatives:
             if catalog.offered(name) is None:
-                _logger.warning(
-                    "%s names %s as an alternative, which is not loaded: nobody is pointed to it", tool.name, name
-                )
+                _logger.warning("%s names %s as an alternative, and no such tool is loaded", tool.name, name)
     return made

@@ -145,8 +145,8 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr = Field(
         SecretStr(""),
-        description="Where servers share limits and circuits, Redis or Valkey: redis://user:password@host:port/0, or rediss://, "
-        "encrypted. Empty: each for itself.",
+        description="Where servers share limits and circuits, Redis or Valkey: redis://user:password@host:port/0, or "
+        "rediss://, encrypted. Empty: each has its own.",
         json_schema_extra={"default_text": "empty"},
     )
     redis_timeout_milliseconds: _Seconds = Field(
@@ -154,7 +154,7 @@ class Settings(BaseSettings):
     )
     redis_lease_seconds: _Seconds = Field(
         30,
-        description="Places and probes of calls that nobody says still run, as on a dead server, are free after so long.",
+        description="Places and probes of calls that nobody says still run, as of a dead server, are free after that.",
     )
     audit_key_file: str = Field(
         "",
