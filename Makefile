@@ -19,9 +19,12 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 # Trust what the machine trusts: networks with their own certificate authority work unchanged.
 export UV_SYSTEM_CERTS ?= 1
+# Tests start some hundred processes: without compiled modules each of them would compile SQLAlchemy and the rest anew.
+export UV_COMPILE_BYTECODE ?= 1
+unexport PYTHONDONTWRITEBYTECODE
 
-# One process per core, a file of tests at a time: most of them wait. PARALLEL= for one after the other.
-PARALLEL ?= -n auto --dist loadfile
+# One process per core, a file of tests at a time, the slow ones of whole servers first. PARALLEL= for one after the other.
+PARALLEL ?= -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test torture torture-sample floor bench bench-admission bench-history check check-style check-types check-imports check-sizes \
@@ -51,11 +54,8 @@ SAMPLED := $(patsubst %,--ignore=tests/torture/test_%.py,credits half_open limit
 torture-sample: ## those that the tests have no sample of, at a tenth of the length (TORTURE_SCALE=0.1)
 	@TORTURE_SCALE=0.1 $(MAKE) --no-print-directory torture TORTURE_SECONDS=800 ARGS='$(SAMPLED)'
 
-# Not tried to their end with the oldest gRPC: two tests of these files failed there once, and nobody has looked why.
-NOT_ON_FLOOR := $(patsubst %,--ignore=tests/%.py,e2e/test_several e2e/test_credits services/test_shared_limits_served)
-
 floor: $(VENV_FLOOR)/.ready ## run the tests on the oldest gRPC and protobuf that users may have
-	@$(VENV_FLOOR)/bin/python -m pytest --ignore=tests/torture --ignore=tests/packaging $(NOT_ON_FLOOR) -m 'not torture' $(PARALLEL) $(ARGS)
+	@$(VENV_FLOOR)/bin/python -m pytest --ignore=tests/torture --ignore=tests/packaging -m 'not torture' $(PARALLEL) $(ARGS)
 
 bench: $(VENV)/.ready-dev ## compare the server with a bare gRPC echo
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -85,10 +85,10 @@ def check_config(
     insecure: _Insecure = False,
 ) -> None:
     """Say what `serve` would run, without starting it. Exit code 0, or 78 with what is wrong."""
-    from toolwright_server.commands import serving
+    from toolwright_server.commands import checking, serving
 
     options = serving.options(listen, data_dir, tools, insecure=insecure)
-    raise typer.Exit(serving.check(config, options))
+    raise typer.Exit(checking.check(config, options))
 
 
 @app.command()
@@ -246,10 +246,10 @@ def trace(
     data_dir: _DataDir = None,
 ) -> None:
     """Draw the trace of an execution from the server's data directory. JSON when piped."""
-    from toolwright_server.commands import serving
+    from toolwright_server.commands import folders
     from toolwright_server.commands.trace import draw
 
-    raise typer.Exit(draw(execution_id, serving.data_dir(data_dir)))
+    raise typer.Exit(draw(execution_id, folders.data_dir(data_dir)))
 
 
 keys = typer.Typer(help="API keys of a server: make, list and end them.", no_args_is_help=True, rich_markup_mode=None)

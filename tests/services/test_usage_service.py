@@ -115,6 +115,28 @@ async def test_a_quota_shows_every_limit_and_the_credits(tmp_path: Any) -> None:
         assert not running.HasField("reset_time")
 
 
+@pytest.mark.parametrize("role", Role)
+async def test_operators_see_the_quotas_of_their_tenant_and_admins_all(tmp_path: Any, role: Role) -> None:
+    async with serving(tmp_path) as there:
+        there.service.caller = Caller("acme", "key-1", "ann", role)
+        answers = {}
+        for user, tenant in (("bob", ""), ("bob", "acme"), ("bob", "globex"), ("", "globex"), ("", "acme")):
+            asked = there.stub.GetQuota(pb.GetQuotaRequest(user_id=user, tenant_id=tenant))
+            try:
+                answers[user, tenant] = [quota.subject for quota in (await asked).quotas]
+            except grpc.aio.AioRpcError as error:
+                answers[user, tenant] = error.code().name
+        operator, admin = role.includes(Role.OPERATOR), role is Role.ADMIN
+        bob = ["user bob", "tenant acme"] if operator else "PERMISSION_DENIED"
+        assert answers == {
+            ("bob", ""): bob,
+            ("bob", "acme"): bob,
+            ("bob", "globex"): ["user bob", "tenant globex"] if admin else "PERMISSION_DENIED",
+            ("", "globex"): "INVALID_ARGUMENT",
+            ("", "acme"): ["user ann", "tenant acme"],
+        }
+
+
 async def test_a_quota_of_a_user_is_for_those_that_may_act_for_it(tmp_path: Any) -> None:
     async with serving(tmp_path) as there:
         there.service.caller = AGENT
@@ -234,7 +256,7 @@ async def test_the_commands_grant_list_check_and_show(tmp_path: Any, capsys: pyt
         assert [entry["kind"] for entry in json.loads(capsys.readouterr().out)] == ["HOLD", "HOLD"]
         assert await run(crediting.show, there.address, "", "", 1, as_json=True) == 0
         assert len(json.loads(capsys.readouterr().out)) == 1
-        assert await run(quota.show, there.address, "", as_json=True) == 0
+        assert await run(quota.show, there.address, "", "", as_json=True) == 0
         found = json.loads(capsys.readouterr().out)
         assert (found["balance"]["held_micros"], found["quotas"][0]["window_seconds"]) == (MICROS, 60.0)
         assert await run(ledger.check, there.address, "", everything=False, as_json=True) == 0

@@ -22,7 +22,6 @@ from toolwright_server.catalog.model import Runs, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.catalog.service import ToolCatalogService
 from toolwright_server.catalog.settings_registry import ToolSettingsRegistry
-from toolwright_server.errors import SettingsError
 from toolwright_server.execution import canonical, wire
 from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Stop
@@ -41,7 +40,7 @@ from toolwright_server.stores.memory.events import LogBounds, MemoryEventLogs
 from toolwright_server.stores.memory.executions import Bounds
 from toolwright_server.stores.memory.kept_logs import KeptLogs
 from toolwright_server.supervision.link import Report, SupervisorLink
-from toolwright_server.telemetry import Telemetry, TelemetryConfigError, TelemetryOptions
+from toolwright_server.telemetry import Telemetry, TelemetryOptions
 
 _logger = logging.getLogger(__name__)
 
@@ -62,11 +61,8 @@ def serve(settings: Settings, link: SupervisorLink | None = None) -> int:
         Address.parse(settings.listen).is_loopback,
     )
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        telemetry = Telemetry(_telemetry_options(settings, link))
-        telemetry.start()
-    except TelemetryConfigError as error:
-        raise SettingsError(str(error)) from error
+    telemetry = Telemetry(_telemetry_options(settings, link))
+    telemetry.start()
     if link is not None:
         link.start(lambda: _report(telemetry))
     # Before gRPC and its threads: nothing may be forked afterwards.

@@ -8,6 +8,7 @@ from typing import Any
 
 from toolwright_server.catalog.look_up import LookedUp, UnknownExecution
 from toolwright_server.catalog.schema import Schema
+from toolwright_server.errors import SettingsError
 
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 CATEGORY = re.compile(r"[a-z][a-z0-9_]*")
@@ -163,5 +164,5 @@ class Tool:
         return tuple(int(part) for part in self.version.split("."))
 
 
-class DeclarationError(Exception):
+class DeclarationError(SettingsError):
     """A tool that is declared wrongly; the text names the tool and what to change."""

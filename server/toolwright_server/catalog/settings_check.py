@@ -8,6 +8,7 @@ import orjson
 from toolwright_server.catalog.model import Tool
 from toolwright_server.catalog.schema import Schema
 from toolwright_server.catalog.settings_model import LIMIT_KINDS, ToolSettings
+from toolwright_server.credits import MOST_MICROS
 from toolwright_server.errors import Violation
 
 # What a schema says of its members one by one; all else is about the whole, which these arguments are not.
@@ -22,7 +23,8 @@ _OF_MEMBERS: Final = (
     "additionalProperties",
     "propertyNames",
 )
-_LARGEST = 2**63 - 1
+# A shorter one is over before the call that it is for has been read.
+_LEAST_SECONDS = 0.001
 # A window keeps an instant for each call that it has let in.
 LIMIT_LARGEST = 1_000_000
 
@@ -31,10 +33,10 @@ def violations(settings: ToolSettings, tools: Sequence[Tool], maximum_timeout: f
     """What is wrong, by field as ToolSettings of the contract calls it. `tools` are all versions of the tool."""
     found: list[Violation] = []
     timeout, price = settings.timeout_seconds, settings.price_micros
-    if timeout is not None and not 0 < timeout <= maximum_timeout:
-        found.append(Violation("timeout", f"must be positive, and at most {maximum_timeout:g} s"))
-    if price is not None and not 0 <= price <= _LARGEST:
-        found.append(Violation("price_micros", "must not be negative"))
+    if timeout is not None and not _LEAST_SECONDS <= timeout <= maximum_timeout:
+        found.append(Violation("timeout", f"must be at least {_LEAST_SECONDS} s, and at most {maximum_timeout:g} s"))
+    if price is not None and not 0 <= price <= MOST_MICROS:
+        found.append(Violation("price_micros", f"must be 0 to {MOST_MICROS}"))
     for kind, number in settings.limits.items():
         if kind not in LIMIT_KINDS:
             found.append(Violation(f"limits[{kind[:64]}]", f"is no kind of limit: use {', '.join(LIMIT_KINDS)}"))

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from google.protobuf.duration_pb2 import Duration
-
 from toolwright.v1 import common_pb2
 from toolwright.v1 import tool_catalog_pb2 as pb
 from toolwright_server.catalog.model import Effect, Tool
@@ -12,6 +10,7 @@ from toolwright_server.catalog.schema import Schema
 from toolwright_server.catalog.settings_model import FIELDS, ToolSettings
 from toolwright_server.catalog.settings_registry import SettingsChange
 from toolwright_server.errors import Violation, invalid
+from toolwright_server.rpc.wellknown import read_duration
 
 _EFFECTS = {effect: common_pb2.Effect.Value(f"EFFECT_{effect.name}") for effect in Effect}
 
@@ -50,15 +49,14 @@ _SETTINGS: Mapping[str, tuple[str, Callable[[pb.ToolSettings], Any]]] = {
     "hidden": ("hidden", lambda said: said.hidden if said.HasField("hidden") else None),
     "fixed_arguments_json": ("fixed_arguments", lambda said: said.fixed_arguments_json or None),
     "default_arguments_json": ("default_arguments", lambda said: said.default_arguments_json or None),
-    "timeout": ("timeout_seconds", lambda said: _seconds(said.timeout) if said.HasField("timeout") else None),
+    "timeout": (
+        "timeout_seconds",
+        lambda said: read_duration(said.timeout, "settings.timeout") if said.HasField("timeout") else None,
+    ),
     "price_micros": ("price_micros", lambda said: said.price_micros if said.HasField("price_micros") else None),
     "limits": ("limits", lambda said: dict(said.limits) or None),
 }
 assert {name for name, _ in _SETTINGS.values()} == set(FIELDS)
-
-
-def _seconds(duration: Duration) -> float:
-    return duration.seconds + duration.nanos / 1e9
 
 
 def settings(kept: ToolSettings, schemas: Sequence[Schema]) -> pb.ToolSettings:

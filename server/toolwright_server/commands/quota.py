@@ -16,11 +16,11 @@ from toolwright_server.credits import words
 _SECONDS = 30.0
 
 
-def show(address: str | None, user: str, *, as_json: bool) -> int:
+def show(address: str | None, user: str, tenant: str, *, as_json: bool) -> int:
     """Print the limits and the credits; the exit code."""
 
     def question(channel: grpc.Channel) -> int:
-        request = pb.GetQuotaRequest(user_id=text(user, "--user"))
+        request = pb.GetQuotaRequest(user_id=text(user, "--user"), tenant_id=text(tenant, "--tenant"))
         found = usage_pb2_grpc.UsageServiceStub(channel).GetQuota(request, timeout=_SECONDS)
         if for_people(as_json=as_json):
             print_table(found, datetime.now(UTC))
@@ -40,6 +40,9 @@ def print_table(found: pb.GetQuotaResponse, now: datetime) -> None:
     console = Console()
     if found.quotas:
         table = Table("limit", "for", "counts", "used", "of", "left", "again in", "", box=None)
+        # The names are what an operator looks up in the file of limits: never cut, whatever the width.
+        table.columns[0].no_wrap = True
+        table.columns[0].min_width = max(len(quota.rule) for quota in found.quotas)
         for quota in found.quotas:
             cells = (
                 quota.rule,

@@ -17,13 +17,14 @@ def quota(
     user: Annotated[
         str, typer.Option("--user", metavar="USER", help="For whom; the credential's own user unless given.")
     ] = "",
+    tenant: Annotated[str, typer.Option("--tenant", metavar="TENANT", help="Whose user; for admins.")] = "",
     address: _Address = None,
     as_json: _Json = False,
 ) -> None:
     """Show every limit that holds for a user, and the credits of its tenant. JSON when piped."""
     from toolwright_server.commands import quota as commands
 
-    raise typer.Exit(commands.show(address, user, as_json=as_json))
+    raise typer.Exit(commands.show(address, user, tenant, as_json=as_json))
 
 
 credit_app = typer.Typer(help="Credits of tenants: give and list them.", no_args_is_help=True, rich_markup_mode=None)

@@ -13,14 +13,14 @@ from toolwright_server.errors import Failure, invalid
 from toolwright_server.execution import canonical, texts
 from toolwright_server.execution.deadline import client_budget
 from toolwright_server.execution.model import Execution, Invocation, LimitWarning
-from toolwright_server.execution.wellknown import (
+from toolwright_server.rpc.call import RpcCall
+from toolwright_server.rpc.wellknown import (
     fill_duration,
     fill_timestamp,
     fill_value,
     from_struct,
     read_duration,
 )
-from toolwright_server.rpc.call import RpcCall
 
 # Bytes of arguments as a Struct, encoded, and of a result as a Value, as JSON. Both are walked in Python, on the event
 # loop: a Struct of 4 MiB takes a quarter of a second, a Value one and a half.

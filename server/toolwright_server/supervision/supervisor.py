@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolwright_server.backends.process.nursery import python_path
-from toolwright_server.errors import SettingsError
 from toolwright_server.rpc.ports import Reservation
 from toolwright_server.settings import Settings
 from toolwright_server.supervision.backoff import Backoff, BackoffOptions
@@ -23,7 +22,6 @@ from toolwright_server.supervision.slot import Slot
 from toolwright_server.supervision.whole import Whole
 from toolwright_server.telemetry.http import TelemetryHttp
 from toolwright_server.telemetry.logs import configure_logging
-from toolwright_server.telemetry.options import TelemetryConfigError
 
 _logger = logging.getLogger(__name__)
 
@@ -53,22 +51,19 @@ def supervise(settings: Settings, options: SupervisorOptions) -> int:
 
 
 async def _supervised(settings: Settings, options: SupervisorOptions) -> int:
+    configure_logging(settings.log_format, settings.log_level)
+    whole = Whole(asyncio.get_running_loop())
+    page = TelemetryHttp(settings.http_listen, metrics=whole.metrics, health=whole.health)
+    reserved = _reserved(settings)
     try:
-        configure_logging(settings.log_format, settings.log_level)
-        whole = Whole(asyncio.get_running_loop())
-        page = TelemetryHttp(settings.http_listen, metrics=whole.metrics, health=whole.health)
-        reserved = _reserved(settings)
-        try:
-            if settings.http_listen:
-                page.start()
-            own = {name: each.address for name, each in reserved.items()}
-            return await Supervisor(settings.model_copy(update=own), options, whole).run()
-        finally:
-            await asyncio.to_thread(page.close)
-            for each in reserved.values():
-                each.close()
-    except TelemetryConfigError as error:
-        raise SettingsError(str(error)) from error
+        if settings.http_listen:
+            page.start()
+        own = {name: each.address for name, each in reserved.items()}
+        return await Supervisor(settings.model_copy(update=own), options, whole).run()
+    finally:
+        await asyncio.to_thread(page.close)
+        for each in reserved.values():
+            each.close()
 
 
 def _reserved(settings: Settings) -> dict[str, Reservation]:

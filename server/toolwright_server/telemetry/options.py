@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from toolwright_server.errors import SettingsError
+
 LogFormat = Literal["auto", "json", "text"]
 Destination = Literal["otlp", "file", "none"]
 Signal = Literal["TRACES", "METRICS"]
 
 
-class TelemetryConfigError(ValueError):
+class TelemetryConfigError(SettingsError):
     """A telemetry setting that cannot be right; the message names it and says what to change."""
 
 

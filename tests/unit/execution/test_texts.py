@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from toolwright.v1 import tool_execution_pb2 as pb
 from toolwright_server.errors import Reason, ToolwrightError, Violation
 from toolwright_server.execution import texts, wire
-from toolwright_server.execution.wellknown import read_duration
+from toolwright_server.rpc.wellknown import read_duration
 
 NAMED = ("crm.contact.create", "1", "request 1", "Zoë 🦉", "", "", "", "")
 CONTROLS = ("\0", "\n", "\x1b", "\x7f", "\x9b", "\u2028", "\u2029")

@@ -387,7 +387,9 @@ class ToolSettings(_message.Message):
     `fixed_arguments_json`.
     """
     price_micros: _builtins.int
-    """Price of one call in credits × 10⁶, not negative. Absent: the tool's own."""
+    """Price of one call in credits × 10⁶, 0 to 10^15. Of a tool that reports what
+    it has spent, the most that it may report. Absent: the tool's own.
+    """
     etag: _builtins.str
     """Names this state. Sent with an update: the change is made only if it is still
     the current one. Empty in an update: whatever the current one is.
@@ -396,8 +398,8 @@ class ToolSettings(_message.Message):
     """Principal who changed it last. Set by the server."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """Timeout that holds when the call names none. Positive, at most the server's
-        maximum. Absent: the tool's own.
+        """Timeout that holds when the call names none. At least a millisecond, at most
+        the server's maximum. Absent: the tool's own.
         """
 
     @_builtins.property

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19toolwright/v1/usage.proto\x12\rtoolwright.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe9\x01\n\x05Quota\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12&\n\x04kind\x18\x03 \x01(\x0e\x32\x18.toolwright.v1.QuotaKind\x12)\n\x06window\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04used\x18\x05 \x01(\x03\x12\r\n\x05limit\x18\x06 \x01(\x03\x12\x11\n\tremaining\x18\x07 \x01(\x03\x12.\n\nreset_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06shadow\x18\t \x01(\x08\"M\n\rCreditBalance\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x16\n\x0e\x62\x61lance_micros\x18\x02 \x01(\x03\x12\x13\n\x0bheld_micros\x18\x03 \x01(\x03\"\"\n\x0fGetQuotaRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"g\n\x10GetQuotaResponse\x12$\n\x06quotas\x18\x01 \x03(\x0b\x32\x14.toolwright.v1.Quota\x12-\n\x07\x62\x61lance\x18\x02 \x01(\x0b\x32\x1c.toolwright.v1.CreditBalance\"\x92\x01\n\x13GrantCreditsRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x15\n\ramount_micros\x18\x02 \x01(\x03\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04note\x18\x05 \x01(\t\"\x8a\x01\n\x14GrantCreditsResponse\x12)\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1a.toolwright.v1.LedgerEntry\x12-\n\x07\x62\x61lance\x18\x02 \x01(\x0b\x32\x1c.toolwright.v1.CreditBalance\x12\x18\n\x10repeated_request\x18\x03 \x01(\x08\"\x9c\x02\n\x0bLedgerEntry\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x13\n\x0btransaction\x18\x02 \x01(\x03\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12,\n\x04kind\x18\x04 \x01(\x0e\x32\x1e.toolwright.v1.LedgerEntryKind\x12\x15\n\ramount_micros\x18\x05 \x01(\x03\x12\x16\n\x0e\x62\x61lance_micros\x18\x06 \x01(\x03\x12.\n\nentry_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x65xecution_id\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x0f\n\x07user_id\x18\n \x01(\t\x12\x0c\n\x04note\x18\x0b \x01(\t\"j\n\x18ListLedgerEntriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\ttenant_id\x18\x03 \x01(\t\x12\x14\n\x0c\x65xecution_id\x18\x04 \x01(\t\"a\n\x19ListLedgerEntriesResponse\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.toolwright.v1.LedgerEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x12\x43heckLedgerRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ll_tenants\x18\x02 \x01(\x08\"\xdf\x01\n\x13\x43heckLedgerResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x14\n\x0ctenant_count\x18\x02 \x01(\x03\x12\x19\n\x11transaction_count\x18\x03 \x01(\x03\x12\x13\n\x0b\x65ntry_count\x18\x04 \x01(\x03\x12\x12\n\nhold_count\x18\x05 \x01(\x03\x12\x1a\n\x12unknown_hold_count\x18\x06 \x01(\x03\x12\x13\n\x0bheld_micros\x18\x07 \x01(\x03\x12.\n\x08problems\x18\x08 \x03(\x0b\x32\x1c.toolwright.v1.LedgerProblem\"U\n\rLedgerProblem\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x61ult\x18\x02 \x01(\t\x12\r\n\x05place\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t*\x80\x01\n\tQuotaKind\x12\x1a\n\x16QUOTA_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11QUOTA_KIND_WINDOW\x10\x01\x12\x12\n\x0eQUOTA_KIND_DAY\x10\x02\x12\x14\n\x10QUOTA_KIND_MONTH\x10\x03\x12\x16\n\x12QUOTA_KIND_RUNNING\x10\x04*\xc7\x01\n\x0fLedgerEntryKind\x12!\n\x1dLEDGER_ENTRY_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17LEDGER_ENTRY_KIND_GRANT\x10\x01\x12\x1a\n\x16LEDGER_ENTRY_KIND_HOLD\x10\x02\x12\x1c\n\x18LEDGER_ENTRY_KIND_CHARGE\x10\x03\x12\x1c\n\x18LEDGER_ENTRY_KIND_REFUND\x10\x04\x12\x1c\n\x18LEDGER_ENTRY_KIND_EXPIRE\x10\x05\x32\xf2\x02\n\x0cUsageService\x12K\n\x08GetQuota\x12\x1e.toolwright.v1.GetQuotaRequest\x1a\x1f.toolwright.v1.GetQuotaResponse\x12W\n\x0cGrantCredits\x12\".toolwright.v1.GrantCreditsRequest\x1a#.toolwright.v1.GrantCreditsResponse\x12\x66\n\x11ListLedgerEntries\x12\'.toolwright.v1.ListLedgerEntriesRequest\x1a(.toolwright.v1.ListLedgerEntriesResponse\x12T\n\x0b\x43heckLedger\x12!.toolwright.v1.CheckLedgerRequest\x1a\".toolwright.v1.CheckLedgerResponseBk\n\x11\x64\x65v.toolwright.v1B\nUsageProtoP\x01ZHgithub.com/toolwright/toolwright/generated/go/toolwright/v1;toolwrightv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19toolwright/v1/usage.proto\x12\rtoolwright.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe9\x01\n\x05Quota\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12&\n\x04kind\x18\x03 \x01(\x0e\x32\x18.toolwright.v1.QuotaKind\x12)\n\x06window\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04used\x18\x05 \x01(\x03\x12\r\n\x05limit\x18\x06 \x01(\x03\x12\x11\n\tremaining\x18\x07 \x01(\x03\x12.\n\nreset_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06shadow\x18\t \x01(\x08\"M\n\rCreditBalance\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x16\n\x0e\x62\x61lance_micros\x18\x02 \x01(\x03\x12\x13\n\x0bheld_micros\x18\x03 \x01(\x03\"5\n\x0fGetQuotaRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\"g\n\x10GetQuotaResponse\x12$\n\x06quotas\x18\x01 \x03(\x0b\x32\x14.toolwright.v1.Quota\x12-\n\x07\x62\x61lance\x18\x02 \x01(\x0b\x32\x1c.toolwright.v1.CreditBalance\"\x92\x01\n\x13GrantCreditsRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x15\n\ramount_micros\x18\x02 \x01(\x03\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04note\x18\x05 \x01(\t\"\x8a\x01\n\x14GrantCreditsResponse\x12)\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1a.toolwright.v1.LedgerEntry\x12-\n\x07\x62\x61lance\x18\x02 \x01(\x0b\x32\x1c.toolwright.v1.CreditBalance\x12\x18\n\x10repeated_request\x18\x03 \x01(\x08\"\x9c\x02\n\x0bLedgerEntry\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x13\n\x0btransaction\x18\x02 \x01(\x03\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12,\n\x04kind\x18\x04 \x01(\x0e\x32\x1e.toolwright.v1.LedgerEntryKind\x12\x15\n\ramount_micros\x18\x05 \x01(\x03\x12\x16\n\x0e\x62\x61lance_micros\x18\x06 \x01(\x03\x12.\n\nentry_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x65xecution_id\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x0f\n\x07user_id\x18\n \x01(\t\x12\x0c\n\x04note\x18\x0b \x01(\t\"j\n\x18ListLedgerEntriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\ttenant_id\x18\x03 \x01(\t\x12\x14\n\x0c\x65xecution_id\x18\x04 \x01(\t\"a\n\x19ListLedgerEntriesResponse\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.toolwright.v1.LedgerEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x12\x43heckLedgerRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ll_tenants\x18\x02 \x01(\x08\"\xdf\x01\n\x13\x43heckLedgerResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x14\n\x0ctenant_count\x18\x02 \x01(\x03\x12\x19\n\x11transaction_count\x18\x03 \x01(\x03\x12\x13\n\x0b\x65ntry_count\x18\x04 \x01(\x03\x12\x12\n\nhold_count\x18\x05 \x01(\x03\x12\x1a\n\x12unknown_hold_count\x18\x06 \x01(\x03\x12\x13\n\x0bheld_micros\x18\x07 \x01(\x03\x12.\n\x08problems\x18\x08 \x03(\x0b\x32\x1c.toolwright.v1.LedgerProblem\"U\n\rLedgerProblem\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x61ult\x18\x02 \x01(\t\x12\r\n\x05place\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t*\x80\x01\n\tQuotaKind\x12\x1a\n\x16QUOTA_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11QUOTA_KIND_WINDOW\x10\x01\x12\x12\n\x0eQUOTA_KIND_DAY\x10\x02\x12\x14\n\x10QUOTA_KIND_MONTH\x10\x03\x12\x16\n\x12QUOTA_KIND_RUNNING\x10\x04*\xc7\x01\n\x0fLedgerEntryKind\x12!\n\x1dLEDGER_ENTRY_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17LEDGER_ENTRY_KIND_GRANT\x10\x01\x12\x1a\n\x16LEDGER_ENTRY_KIND_HOLD\x10\x02\x12\x1c\n\x18LEDGER_ENTRY_KIND_CHARGE\x10\x03\x12\x1c\n\x18LEDGER_ENTRY_KIND_REFUND\x10\x04\x12\x1c\n\x18LEDGER_ENTRY_KIND_EXPIRE\x10\x05\x32\xf2\x02\n\x0cUsageService\x12K\n\x08GetQuota\x12\x1e.toolwright.v1.GetQuotaRequest\x1a\x1f.toolwright.v1.GetQuotaResponse\x12W\n\x0cGrantCredits\x12\".toolwright.v1.GrantCreditsRequest\x1a#.toolwright.v1.GrantCreditsResponse\x12\x66\n\x11ListLedgerEntries\x12\'.toolwright.v1.ListLedgerEntriesRequest\x1a(.toolwright.v1.ListLedgerEntriesResponse\x12T\n\x0b\x43heckLedger\x12!.toolwright.v1.CheckLedgerRequest\x1a\".toolwright.v1.CheckLedgerResponseBk\n\x11\x64\x65v.toolwright.v1B\nUsageProtoP\x01ZHgithub.com/toolwright/toolwright/generated/go/toolwright/v1;toolwrightv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,34 +34,34 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'toolwright.v1.usage_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\021dev.toolwright.v1B\nUsageProtoP\001ZHgithub.com/toolwright/toolwright/generated/go/toolwright/v1;toolwrightv1'
-  _globals['_QUOTAKIND']._serialized_start=1725
-  _globals['_QUOTAKIND']._serialized_end=1853
-  _globals['_LEDGERENTRYKIND']._serialized_start=1856
-  _globals['_LEDGERENTRYKIND']._serialized_end=2055
+  _globals['_QUOTAKIND']._serialized_start=1744
+  _globals['_QUOTAKIND']._serialized_end=1872
+  _globals['_LEDGERENTRYKIND']._serialized_start=1875
+  _globals['_LEDGERENTRYKIND']._serialized_end=2074
   _globals['_QUOTA']._serialized_start=110
   _globals['_QUOTA']._serialized_end=343
   _globals['_CREDITBALANCE']._serialized_start=345
   _globals['_CREDITBALANCE']._serialized_end=422
   _globals['_GETQUOTAREQUEST']._serialized_start=424
-  _globals['_GETQUOTAREQUEST']._serialized_end=458
-  _globals['_GETQUOTARESPONSE']._serialized_start=460
-  _globals['_GETQUOTARESPONSE']._serialized_end=563
-  _globals['_GRANTCREDITSREQUEST']._serialized_start=566
-  _globals['_GRANTCREDITSREQUEST']._serialized_end=712
-  _globals['_GRANTCREDITSRESPONSE']._serialized_start=715
-  _globals['_GRANTCREDITSRESPONSE']._serialized_end=853
-  _globals['_LEDGERENTRY']._serialized_start=856
-  _globals['_LEDGERENTRY']._serialized_end=1140
-  _globals['_LISTLEDGERENTRIESREQUEST']._serialized_start=1142
-  _globals['_LISTLEDGERENTRIESREQUEST']._serialized_end=1248
-  _globals['_LISTLEDGERENTRIESRESPONSE']._serialized_start=1250
-  _globals['_LISTLEDGERENTRIESRESPONSE']._serialized_end=1347
-  _globals['_CHECKLEDGERREQUEST']._serialized_start=1349
-  _globals['_CHECKLEDGERREQUEST']._serialized_end=1409
-  _globals['_CHECKLEDGERRESPONSE']._serialized_start=1412
-  _globals['_CHECKLEDGERRESPONSE']._serialized_end=1635
-  _globals['_LEDGERPROBLEM']._serialized_start=1637
-  _globals['_LEDGERPROBLEM']._serialized_end=1722
-  _globals['_USAGESERVICE']._serialized_start=2058
-  _globals['_USAGESERVICE']._serialized_end=2428
+  _globals['_GETQUOTAREQUEST']._serialized_end=477
+  _globals['_GETQUOTARESPONSE']._serialized_start=479
+  _globals['_GETQUOTARESPONSE']._serialized_end=582
+  _globals['_GRANTCREDITSREQUEST']._serialized_start=585
+  _globals['_GRANTCREDITSREQUEST']._serialized_end=731
+  _globals['_GRANTCREDITSRESPONSE']._serialized_start=734
+  _globals['_GRANTCREDITSRESPONSE']._serialized_end=872
+  _globals['_LEDGERENTRY']._serialized_start=875
+  _globals['_LEDGERENTRY']._serialized_end=1159
+  _globals['_LISTLEDGERENTRIESREQUEST']._serialized_start=1161
+  _globals['_LISTLEDGERENTRIESREQUEST']._serialized_end=1267
+  _globals['_LISTLEDGERENTRIESRESPONSE']._serialized_start=1269
+  _globals['_LISTLEDGERENTRIESRESPONSE']._serialized_end=1366
+  _globals['_CHECKLEDGERREQUEST']._serialized_start=1368
+  _globals['_CHECKLEDGERREQUEST']._serialized_end=1428
+  _globals['_CHECKLEDGERRESPONSE']._serialized_start=1431
+  _globals['_CHECKLEDGERRESPONSE']._serialized_end=1654
+  _globals['_LEDGERPROBLEM']._serialized_start=1656
+  _globals['_LEDGERPROBLEM']._serialized_end=1741
+  _globals['_USAGESERVICE']._serialized_start=2077
+  _globals['_USAGESERVICE']._serialized_end=2447
 # @@protoc_insertion_point(module_scope)

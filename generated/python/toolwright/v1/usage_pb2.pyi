@@ -196,16 +196,24 @@ class GetQuotaRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """For which user of the caller's tenant. Absent: the caller itself."""
+    """For which user: one that the credential acts for; for operators any of their
+    tenant. Absent: the caller itself.
+    """
+    tenant_id: _builtins.str
+    """The user's tenant; another than the caller's is for admins, and needs a
+    `user_id`. Absent: the caller's own.
+    """
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
+        tenant_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant_id", b"tenant_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

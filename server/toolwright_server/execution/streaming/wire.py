@@ -20,7 +20,7 @@ from toolwright_server.execution.events import (
     Wrote,
 )
 from toolwright_server.execution.model import Execution
-from toolwright_server.execution.wellknown import fill_duration, fill_timestamp
+from toolwright_server.rpc.wellknown import fill_duration, fill_timestamp
 
 
 def snapshot(row: Execution) -> pb.ExecutionEvent:

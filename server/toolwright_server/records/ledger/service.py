@@ -5,7 +5,7 @@ from toolwright_server.errors import invalid
 from toolwright_server.identity.names import NAME_LIMIT, is_name
 from toolwright_server.records.ledger import wire
 from toolwright_server.records.ledger.ledger import Ledger
-from toolwright_server.records.ledger.quota import Readings, no_limits
+from toolwright_server.records.ledger.quota import Readings, holder, no_limits
 from toolwright_server.records.ledger.store import LedgerQuery
 from toolwright_server.rpc import lists
 from toolwright_server.rpc.call import RpcCall
@@ -22,9 +22,10 @@ class UsageService:
 
     async def GetQuota(self, request: pb.GetQuotaRequest, call: RpcCall) -> pb.GetQuotaResponse:
         _named("user_id", request.user_id)
-        caller = call.caller.acting_for(request.user_id)
-        readings = await self._readings(caller.tenant, caller.user)
-        balance = await self._ledger.balance(caller.tenant)
+        _named("tenant_id", request.tenant_id)
+        tenant, user = holder(request.user_id, request.tenant_id, call.caller)
+        readings = await self._readings(tenant, user)
+        balance = await self._ledger.balance(tenant)
         return pb.GetQuotaResponse(quotas=[wire.quota(each) for each in readings], balance=wire.balance(balance))
 
     async def GrantCredits(self, request: pb.GrantCreditsRequest, call: RpcCall) -> pb.GrantCreditsResponse:

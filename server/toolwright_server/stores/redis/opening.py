@@ -1,5 +1,6 @@
 """Opens the shared store. Loads what it needs only when there is a url: redis-py is an extra that may be missing."""
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,9 @@ async def open_limit_store(
     options: RedisLimitOptions, local: LimitStore, watch: Watch | None = None
 ) -> "RedisLimitStore":
     """The shared store, connected or trying to be; `local` counts while it does not answer. Raises SettingsError."""
-    address = Address.parse(options.url)
-    from toolwright_server.stores.redis.limits import RedisLimitStore  # noqa: PLC0415
-
-    store = RedisLimitStore(options, address, local, watch)
+    # More than a second the first time, in which the event loop has other things to do.
+    address, made = await asyncio.to_thread(_load, options.url)
+    store = made(options, address, local, watch)
     await store.open()
     return store
 
@@ -33,3 +33,10 @@ def circuits_of(
     from toolwright_server.stores.redis.circuits import RedisCircuitStore  # noqa: PLC0415
 
     return RedisCircuitStore(shared.link, local, changed, lease_seconds)
+
+
+def _load(url: str) -> "tuple[Address, type[RedisLimitStore]]":
+    address = Address.parse(url)
+    from toolwright_server.stores.redis.limits import RedisLimitStore  # noqa: PLC0415 (see the module)
+
+    return address, RedisLimitStore

@@ -17,6 +17,7 @@ from toolwright_server.errors import SettingsError
 from toolwright_server.settings import Settings
 from toolwright_server.stores.sql import migrating
 from toolwright_server.stores.sql.ownership import Owned, own
+from toolwright_server.stores.sql.tables import REVISION
 
 Synchronous = Literal["full", "normal", "off"]
 
@@ -227,6 +228,8 @@ async def _prepare_server(options: DatabaseOptions) -> None:
     engine = postgres_engine(options, 1, _UPGRADE_SECONDS)
     try:
         async with engine.connect() as connection:
+            if await connection.run_sync(migrating.current) != REVISION:
+                await asyncio.to_thread(migrating.load)
             await connection.exec_driver_sql("BEGIN")
             # The lock lasts until the transaction ends, however it ends.
             await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({migrating.LOCK})")

@@ -33,6 +33,11 @@ def upgrade(connection: sa.Connection) -> None:
     command.upgrade(config, REVISION)
 
 
+def load() -> None:
+    """What an upgrade needs, before it holds anything up. Takes a second where modules are not compiled yet."""
+    from alembic import command  # noqa: F401, PLC0415 (see the module) # pyright: ignore[reportUnusedImport]
+
+
 def current(connection: sa.Connection) -> str | None:
     """The revision of the tables that are there; None when there are none."""
     if not sa.inspect(connection).has_table("alembic_version"):
