@@ -22,6 +22,8 @@ POLICY = CircuitPolicy(
 )
 # Opens at once, and for the same time each time: for tests of what comes then.
 BRISK = CircuitPolicy(minimum_calls=4, open_seconds=0.5, max_open_seconds=0.5)
+# Open for longer than a busy machine stands still.
+SOON = CircuitPolicy(minimum_calls=4, open_seconds=1.0, max_open_seconds=1.0)
 RETRY = RetryPolicy(attempts=3, base_seconds=0.05, maximum_seconds=0.2)
 ONCE = RetryPolicy(attempts=1)
 # Longer than any test holds an answer back.
@@ -63,11 +65,11 @@ for _fault in Fault:
             globals()[_path] = _declare(_path, POLICY, RETRY if _retries else ONCE)
 
 brisk = _declare("brisk", BRISK, ONCE, timeout_seconds=60.0)
-told = _declare("told", BRISK, ONCE, alternatives=["upstream.twin", "upstream.other"])
+told = _declare("told", SOON, ONCE, alternatives=["upstream.twin", "upstream.other"])
 other = _declare("other", BRISK, ONCE)
 
 
-@tool("upstream.waiting", effect=Effect.READ_ONLY, retry=RETRY, upstream="waiting", circuit=BRISK)
+@tool("upstream.waiting", effect=Effect.READ_ONLY, retry=RETRY, upstream="waiting", circuit=SOON)
 async def waiting() -> str:
     """Is tried again, and waits for the circuit where that fits."""
     return await _ask("waiting")

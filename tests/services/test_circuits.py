@@ -52,9 +52,9 @@ def test_a_caller_is_told_when_to_come_back_and_what_to_do_instead(
     refused = caught.value
     assert (refused.code.name, refused.outcome, len(path.seen)) == ("UNAVAILABLE", "not_started", 4)
     assert refused.retry_delay is not None
-    assert 0 < refused.retry_delay <= 0.6
+    assert 0 < refused.retry_delay <= 1.2
     # There is no `upstream.twin`.
-    assert refused.suggested_action == "Call upstream.other instead, or this tool again in 1 s."
+    assert refused.suggested_action.startswith("Call upstream.other instead, or this tool again in ")
     assert refused.metadata["alternatives"] == "upstream.other"
     shown = server.http("/metrics")[1]
     assert 'toolwright_circuit_state{toolwright_circuit_name="told"} 2' in shown
@@ -63,7 +63,7 @@ def test_a_caller_is_told_when_to_come_back_and_what_to_do_instead(
     path.ratio = 0.0
     eventually(lambda: _answers(client), SECONDS, 0.05)
     eventually(lambda: _said(server)[-1] == "the circuit of told is closed again")
-    assert _said(server)[0] == "the circuit of told is open for 0.5 s: of 4 calls 4 failed and 0 were slow"
+    assert _said(server)[0] == "the circuit of told is open for 1.0 s: of 4 calls 4 failed and 0 were slow"
     assert _said(server)[-2] == "the circuit of told is half-open: one call tries whether all is well"
 
 
