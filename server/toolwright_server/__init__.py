@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     )
     from toolwright_server.catalog.functions import Toolkit, ToolkitSettings, tool
     from toolwright_server.catalog.look_up import Found, LookedUp, NotDone, StillUnknown, UnknownExecution
-    from toolwright_server.catalog.model import CachePolicy, Effect, RetryPolicy, Runs
+    from toolwright_server.catalog.model import CachePolicy, CircuitPolicy, Effect, RetryPolicy, Runs
 
 __all__ = [
     "AsyncToolContext",
     "CachePolicy",
+    "CircuitPolicy",
     "Effect",
     "Found",
     "LookedUp",
@@ -39,7 +40,7 @@ _HOMES = {
     "context": ("AsyncToolContext", "SyncToolContext", "ToolCallError", "ToolContext", "ToolError"),
     "functions": ("Toolkit", "ToolkitSettings", "tool"),
     "look_up": ("Found", "LookedUp", "NotDone", "StillUnknown", "UnknownExecution"),
-    "model": ("CachePolicy", "Effect", "RetryPolicy", "Runs"),
+    "model": ("CachePolicy", "CircuitPolicy", "Effect", "RetryPolicy", "Runs"),
 }
 
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from toolwright_server.execution.model import State, Stopped
+from toolwright_server.execution.model import Source, State, Stopped
 from toolwright_server.identity import Caller
 
 from .conftest import MakeStore
@@ -27,6 +27,25 @@ async def test_what_was_settled_is_there_with_its_outcome(make_store: MakeStore)
     assert found is not None
     assert (found.state, found.result) == (State.SUCCEEDED, b'{"n":18446744073709551615}')
     assert (found.end_time, found.stopped) == (1_001.0, Stopped.YES)
+
+
+@pytest.mark.parametrize("source", [Source.CACHE, Source.JOINED])
+async def test_whose_answer_it_has_is_kept(make_store: MakeStore, source: Source) -> None:
+    kept = make_store()
+    [execution] = await added(kept, "1")
+    execution.source, execution.source_execution_id = source, "0190-other"
+    execution.cached_time = 999.25 if source is Source.CACHE else None
+    execution.move(State.SUCCEEDED)
+    execution.result, execution.end_time = b"1", 1_001.0
+    await kept.store.settle(execution)
+    found = await kept.store.get(OWNER, "1")
+    assert found is not None
+    assert (found.source, found.source_execution_id, found.cached_time, found.start_time) == (
+        source,
+        "0190-other",
+        execution.cached_time,
+        None,
+    )
 
 
 async def test_what_was_never_added_is_nowhere(make_store: MakeStore) -> None:

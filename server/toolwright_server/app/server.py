@@ -11,6 +11,7 @@ from importlib.metadata import version
 import uvloop
 
 from toolwright.v1 import audit_pb2, keys_pb2, tool_catalog_pb2, tool_execution_pb2, usage_pb2
+from toolwright_server.app import circuits
 from toolwright_server.app.limits import Limits, standing
 from toolwright_server.app.record import IN_MEMORY, MemoryRecord, Record
 from toolwright_server.app.results import open_results
@@ -159,6 +160,7 @@ class _Server:
             store=record.store,
             limiter=limits.limiter,
             results=results,
+            breaker=circuits.breaker(self._settings, self._options, self._catalog, limits, self._telemetry.metrics),
             joining=record.joining,
             logs=self._logs,
             tracing=self._telemetry.tracing,

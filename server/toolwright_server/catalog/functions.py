@@ -4,7 +4,7 @@ Never imports what runs them.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -12,13 +12,14 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar, overload
 
 import pydantic
 
-from toolwright_server.catalog import caching, falling_back
+from toolwright_server.catalog import caching, circuits, falling_back
 from toolwright_server.catalog.model import (
     CATEGORY,
     NAME,
     NAME_LIMIT,
     VERSION,
     CachePolicy,
+    CircuitPolicy,
     DeclarationError,
     Effect,
     FallbackPolicy,
@@ -71,21 +72,22 @@ def tool(
     retry: RetryPolicy | None = None,
     cache: CachePolicy | None = None,
     fallback: FallbackPolicy | None = None,
+    upstream: str = "",
+    circuit: CircuitPolicy | None = None,
+    alternatives: Sequence[str] = (),
     price: Credits | None = None,
     price_max: Credits | None = None,
 ) -> Callable[[F], F]:
-    """Declare a function as a tool; the function itself stays as it is.
+    """Declare a function as a tool; the function itself stays as it is. Raises DeclarationError.
 
     `name` defaults to `<category or module>.<function>`; `category` to the name's first part. Async functions run on
     the event loop, the others in killable worker processes unless `runs=Runs.THREAD` (which cannot be stopped).
     `timeout_seconds` absent: the category's. `memory_limit_bytes` holds for worker processes. `keep_arguments`,
     `keep_result`: whether the history keeps them (secrets never). `record="lazy"`: a READ_ONLY tool's answer does not
-    wait for its record. `look_up(arguments, execution)`, sync or async, settles a SIDE_EFFECT tool's unknown outcomes
-    with Found, NotDone or StillUnknown. `retry`: how often a failure that is marked as retryable is tried again, three
-    times by default; a SIDE_EFFECT tool only when nothing was sent. `cache`: how the same calls of a READ_ONLY tool
-    share an answer. `fallback`: what is answered in the place of the tool when it could not. `price`: of a successful
-    call, in credits (5 or "0.25"); with `price_max` the tool says by `context.charge` what it was.
-    Raises DeclarationError.
+    wait for its record. `look_up(arguments, execution)` settles a SIDE_EFFECT tool's unknown outcomes. `retry`: how
+    often what may be tried again is. `cache`: how calls of a READ_ONLY tool share an answer. `fallback`: what is
+    answered in its place. `upstream`: what it calls; those that name the same share its circuit, which opens as
+    `circuit` says; `alternatives` do its work. `price`: of a success, in credits; `price_max`: see `context.charge`.
     """
 
     def declare(function: F) -> F:
@@ -104,9 +106,8 @@ def tool(
             keep_result=keep_result,
             record=_record(record, where),
             look_up=look_up,
-            retry=retry or RetryPolicy(),
-            cache=cache,
-            fallback=fallback,
+            **_Policies(retry=retry or RetryPolicy(), cache=cache, fallback=fallback),
+            **circuits.declared(upstream, circuit, alternatives),
             **_price(price, price_max, where),
         )
         return _marked(function, declared, where)
@@ -124,6 +125,12 @@ def _named(function: Callable[..., Any], name: str | None, category: str | None)
     """The tool's name, and how messages about its declaration name it."""
     full = name or f"{category or function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
     return full, f"tool {full!r} ({function.__module__}.{function.__qualname__})"
+
+
+class _Policies(TypedDict):
+    retry: RetryPolicy
+    cache: CachePolicy | None
+    fallback: FallbackPolicy | None
 
 
 class _Read(TypedDict):
@@ -172,6 +179,7 @@ def check(declared: Tool, where: str) -> None:
     _check_retry(declared.retry, where)
     caching.check(declared, where)
     falling_back.check(declared, where)
+    circuits.check(declared, where)
     if declared.look_up is not None:
         _check_look_up(declared, declared.look_up, where)
     if declared.reports_price and not _has_context(declared):

@@ -34,10 +34,10 @@ class Results:
     shared: ResultStore | None = None
     limit_bytes: int = 256 * 1024
 
-    def of(self, tool: Tool) -> ResultStore:
-        """Where answers of this tool are kept."""
+    def shared_for(self, tool: Tool) -> ResultStore | None:
+        """The store in which answers of this tool are kept; None: in this process."""
         if self.shared is None or tool.has_secrets or not (tool.keep_arguments and tool.keep_result):
-            return self.own
+            return None
         return self.shared
 
 
@@ -64,10 +64,10 @@ class Recall:
 
     async def find(self, invocation: Invocation, tool: Tool, deadline: Deadline) -> Told | Seat | None:
         """What came of it already, or a part in the shared call; None: the call is to be made by itself."""
-        key, store = key_of(invocation, tool), self._results.of(tool)
+        key, elsewhere = key_of(invocation, tool), self._results.shared_for(tool)
         if invocation.cache_mode is CacheMode.REFRESH:
             return self._first(key, tool, invocation, deadline)
-        kept = store.get_now(key) if isinstance(store, ImmediateResultStore) else None
+        kept = self._results.own.get_now(key) if elsewhere is None else None
         if self._is_fresh(kept, tool):
             return self._hit(kept, tool)
         shared = self._calls.get(key)
@@ -78,9 +78,9 @@ class Recall:
             self._counts.recalled(tool.name, JOINED)
             return shared.sit(invocation, deadline)
         seat = self._first(key, tool, invocation, deadline)
-        if isinstance(store, ImmediateResultStore) or not _ttl(tool):
+        if elsewhere is None or not _ttl(tool):
             return seat
-        return await self._looked_up(seat, store, tool)
+        return await self._looked_up(seat, elsewhere, tool)
 
     async def _looked_up(self, seat: Seat, store: ResultStore, tool: Tool) -> Told | Seat:
         """One look into the shared store, for all who ask the same meanwhile."""
@@ -114,7 +114,8 @@ class Recall:
             return
         if answer is not None and len(answer) <= self._results.limit_bytes:
             kept = Kept(answer, execution.end_time or self._clock(), execution.execution_id, execution.caller.user)
-            self._results.of(shared.tool).put(shared.key, kept, _ttl(shared.tool))
+            store = self._results.shared_for(shared.tool) or self._results.own
+            store.put(shared.key, kept, _ttl(shared.tool))
 
     def _is_fresh(self, kept: Kept | None, tool: Tool) -> TypeGuard[Kept]:
         """By what the tool says now: what was kept under a longer time is as old as it is."""

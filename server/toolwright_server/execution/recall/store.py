@@ -1,7 +1,7 @@
 """What the cache needs kept: answers, in a Protocol of two verbs. One suite of tests holds for every store."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from toolwright_server.execution.recall.key import Key
 
@@ -28,7 +28,6 @@ class ResultStore(Protocol):
         ...
 
 
-@runtime_checkable
 class ImmediateResultStore(ResultStore, Protocol):
     """A store in process, which needs nobody's answer."""
 

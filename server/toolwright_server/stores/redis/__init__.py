@@ -1,1 +1,1 @@
-"""What several processes or machines share in Redis or Valkey: counters of limits, and results. Loss is tolerable."""
+"""What several processes or machines share in Redis or Valkey: counters, circuits, results. Loss is tolerable."""
