@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from toolwright_server.errors import IN_BAND, Failure, Reason
+from toolwright_server.errors import IN_BAND, IN_BATCH, Failure, Reason
 from toolwright_server.rpc.status import DOMAIN, LIMIT_BYTES, PUSHBACK, SUGGESTED_ACTION, status_of
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "errors.md"
@@ -13,7 +13,7 @@ HEAD = f"""# Errors
 <!-- Written by scripts/generate_errors_doc.py from server/toolwright_server/errors.py; change those. -->
 
 The call failed: a gRPC status. The tool ran and failed: status OK, `state = FAILED`, and the error in the execution.
-In GetExecution, ListExecutions and WaitExecution the outcome of an execution is always data.
+In GetExecution, ListExecutions, WaitExecution and BatchExecute the outcome of an execution is always data.
 
 Every status carries google.rpc details in the trailer `grpc-status-details-bin`:
 
@@ -39,13 +39,15 @@ limit (RESOURCE_EXHAUSTED), an rpc that does not exist (UNIMPLEMENTED), a caller
 
 def document() -> str:
     """The whole page."""
-    rpcs = [reason for reason in Reason if reason not in IN_BAND]
+    rpcs = [reason for reason in Reason if reason not in IN_BAND | IN_BATCH]
     return (
         HEAD
         + "## As a status\n\n"
         + _table(rpcs)
         + "\n## In the execution, with status OK\n\n"
         + _table([reason for reason in Reason if reason in IN_BAND])
+        + "\n## In a call of BatchExecute alone\n\n"
+        + _table([reason for reason in Reason if reason in IN_BATCH])
     )
 
 

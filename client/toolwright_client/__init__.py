@@ -9,6 +9,7 @@ from toolwright_client.connection import Tls
 from toolwright_client.errors import (
     Aborted,
     ApprovalRequired,
+    BatchStopped,
     BudgetExceeded,
     CircuitOpen,
     ConcurrencyLimited,
@@ -72,7 +73,7 @@ from toolwright_client.model import (
     Validation,
     Violation,
 )
-from toolwright_client.options import Arguments, CallOptions
+from toolwright_client.options import Arguments, Call, CallOptions, ToolOptions
 from toolwright_client.result import Result
 from toolwright_client.retries import RetryPolicy
 from toolwright_client.streams import EventStream
@@ -82,10 +83,12 @@ __all__ = [
     "ApprovalRequired",
     "Arguments",
     "AsyncClient",
+    "BatchStopped",
     "BlockingDeadlineInterceptor",
     "BlockingHandle",
     "BlockingStream",
     "BudgetExceeded",
+    "Call",
     "CallOptions",
     "CircuitOpen",
     "Client",
@@ -139,6 +142,7 @@ __all__ = [
     "ToolDisabled",
     "ToolFailed",
     "ToolNotFound",
+    "ToolOptions",
     "ToolTimedOut",
     "ToolwrightError",
     "Unauthenticated",

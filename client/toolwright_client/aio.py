@@ -3,7 +3,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Self, Unpack
@@ -12,6 +12,7 @@ import grpc
 
 from toolwright.v1 import tool_catalog_pb2, tool_execution_pb2
 from toolwright_client import wire
+from toolwright_client.batches import Batch, Terms
 from toolwright_client.calls import Caller
 from toolwright_client.connection import Connection, Tls
 from toolwright_client.deadline import Budget, surrounding_deadline
@@ -19,7 +20,7 @@ from toolwright_client.errors import ConnectionLost, ExecutionNotFound, NotConne
 from toolwright_client.handles import ExecutionHandle
 from toolwright_client.lookup import Lookup, outcome_unknown
 from toolwright_client.model import UNKNOWN, Effect, Execution, Tool, Validation
-from toolwright_client.options import Arguments, CallOptions, encoded, tool_call
+from toolwright_client.options import Arguments, Call, CallOptions, encoded, tool_call
 from toolwright_client.proof import Token, is_local, proof_of
 from toolwright_client.result import Result
 from toolwright_client.retries import RetryPolicy
@@ -107,6 +108,35 @@ class AsyncClient:
                 raise outcome_unknown(error, "asking for it again failed") from error
             raise
         return wire.execution(answer.execution)
+
+    async def batch(
+        self,
+        calls: Iterable[Call],
+        *,
+        max_parallel: int = 0,
+        stop_on_failure: bool = False,
+        timeout: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> tuple[Result, ...]:
+        """Runs 1 to 100 calls, at most `max_parallel` at a time (0: as the server says), within one `timeout`.
+
+        One Result for each call, in their order: what became of a call is never raised. With `stop_on_failure` no
+        further call is begun once one has not succeeded. Cancelling the task that waits stops the tools.
+        """
+        budget = self._budget(timeout)
+        openings = [
+            await self._opening(each.tool, each.arguments, CallOptions(**each.options), budget) for each in calls
+        ]
+        made = [opening.call for opening in openings if opening.call is not None]
+        terms = Terms(max_parallel, stop_on_failure, metadata or {})
+        try:
+            executions = await Batch(self._caller, self._lookup, budget, made, terms).executions()
+        except asyncio.CancelledError:
+            for opening in openings:
+                if opening.stop_when_closed:
+                    self._stop(opening.call.request_id if opening.call else "")
+            raise
+        return tuple(Result(execution) for execution in executions)
 
     def stream(self, tool: str, arguments: Arguments | None = None, **options: Unpack[CallOptions]) -> EventStream:
         """Runs one tool and streams what happens; the stream's `result()` is what `execute` would answer."""

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -14,7 +14,7 @@ from toolwright_client.connection import Tls
 from toolwright_client.events import Event
 from toolwright_client.handles import ExecutionHandle
 from toolwright_client.model import Execution, Tool, Validation
-from toolwright_client.options import Arguments, CallOptions
+from toolwright_client.options import Arguments, Call, CallOptions
 from toolwright_client.proof import Token, proof_of
 from toolwright_client.result import Result
 from toolwright_client.retries import RetryPolicy
@@ -137,6 +137,20 @@ class Client:
         **options: Unpack[CallOptions],
     ) -> Result:
         work = self._client.execute(tool, arguments, raise_on_failure=raise_on_failure, **options)
+        return background().run(work)
+
+    def batch(
+        self,
+        calls: Iterable[Call],
+        *,
+        max_parallel: int = 0,
+        stop_on_failure: bool = False,
+        timeout: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> tuple[Result, ...]:
+        work = self._client.batch(
+            calls, max_parallel=max_parallel, stop_on_failure=stop_on_failure, timeout=timeout, metadata=metadata
+        )
         return background().run(work)
 
     def stream(self, tool: str, arguments: Arguments | None = None, **options: Unpack[CallOptions]) -> BlockingStream:

@@ -46,12 +46,12 @@ class Caller:
         tries = Tries(self.policy)
         while True:
             try:
-                return await self._once(rpc, request, budget, request_id, metadata)
+                return await self.once(rpc, request, budget, request_id, metadata)
             except ToolwrightError as error:
                 if not await self.pause(tries.delay(error), budget):
                     raise after_doubt(error) if tries.doubt else error from error.__cause__
 
-    async def _once(
+    async def once(
         self,
         rpc: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]",
         request: Request,
@@ -59,6 +59,7 @@ class Caller:
         request_id: str,
         metadata: Mapping[str, str] | None,
     ) -> Response:
+        """The answer to one rpc that is sent once. Raises ToolwrightError."""
         seconds = await self._ready(budget, request_id)
         try:
             return await rpc(request, timeout=seconds, metadata=self._headers(metadata))

@@ -13,6 +13,7 @@ ToolwrightError
 ├── PreconditionFailed        FAILED_PRECONDITION
 │   ├── ToolDisabled
 │   ├── InvalidState
+│   ├── BatchStopped          an earlier call of the batch did not succeed: this one was not begun
 │   └── ApprovalRequired
 ├── LimitReached              RESOURCE_EXHAUSTED
 │   ├── RateLimited           try again after `.retry_delay`
@@ -173,6 +174,10 @@ class ToolDisabled(PreconditionFailed):
 
 class InvalidState(PreconditionFailed):
     """The execution is in a state that does not allow it."""
+
+
+class BatchStopped(PreconditionFailed):
+    """An earlier call of the batch did not succeed, and `stop_on_failure` was set: this one was not begun."""
 
 
 class ApprovalRequired(PreconditionFailed):

@@ -66,9 +66,9 @@ class Lookup:
         return wire.execution(answer.execution)
 
 
-def outcome_unknown(error: ToolwrightError, why: str) -> OutcomeUnknown:
-    """The error of a call whose side effect may have happened."""
-    request_id = error.request_id
+def outcome_unknown(error: ToolwrightError, why: str, request_id: str = "") -> OutcomeUnknown:
+    """The error of a call whose side effect may have happened; of the error's own call unless another is named."""
+    request_id = request_id or error.request_id
     failure = Failure(
         code=grpc.StatusCode.ABORTED,
         reason="OUTCOME_UNKNOWN",

@@ -146,6 +146,7 @@ class Execution:
     value: Any = None
     """What the tool answered, decoded from JSON. None unless `state` is SUCCEEDED, and in lists."""
     error: Failure | None = None
+    """In every terminal state but SUCCEEDED; in a batch also where it says why there is no value, or no end, yet."""
     create_time: datetime | None = None
     start_time: datetime | None = None
     end_time: datetime | None = None

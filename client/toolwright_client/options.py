@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 from uuid import uuid4
 
 import grpc
@@ -18,11 +18,9 @@ MAX_ARGUMENT_BYTES = 4 * 1024 * 1024
 Arguments = Mapping[str, Any]
 
 
-class CallOptions(TypedDict, total=False):
-    """What a caller may say about one call."""
+class ToolOptions(TypedDict, total=False):
+    """What a caller may say about one call of a tool, alone or in a batch."""
 
-    timeout: float
-    """Seconds until the answer must be here: the gRPC deadline. Default: the client's."""
     tool_timeout: float
     """Seconds that the tool may take, queueing included. Default: the tool's own timeout."""
     version: str
@@ -45,8 +43,26 @@ class CallOptions(TypedDict, total=False):
     Default (None): only for a SIDE_EFFECT tool, outside of tools and handlers; then cancelling the call still stops the
     tool. With True, cancelling leaves it running.
     """
+
+
+class CallOptions(ToolOptions, total=False):
+    """What a caller may say about one call, and about the rpc that makes it."""
+
+    timeout: float
+    """Seconds until the answer must be here: the gRPC deadline. Default: the client's."""
     metadata: Mapping[str, str]
     """Sent along as gRPC metadata."""
+
+
+class Call:
+    """One call of a batch: the same tool, arguments and options as for `execute`."""
+
+    __slots__ = ("arguments", "options", "tool")
+
+    def __init__(self, tool: str, arguments: Arguments | None = None, **options: Unpack[ToolOptions]) -> None:
+        self.tool = tool
+        self.arguments = arguments
+        self.options = options
 
 
 def encoded(arguments: Arguments | None) -> str:
@@ -80,7 +96,7 @@ def _unreadable(error: Exception) -> Failure:
     )
 
 
-def tool_call(tool: str, arguments: Arguments | None, options: CallOptions) -> common_pb2.ToolCall:
+def tool_call(tool: str, arguments: Arguments | None, options: ToolOptions) -> common_pb2.ToolCall:
     """The message for one call, named by a request id in any case.
 
     Raises InvalidArguments, PayloadTooLarge, or ValueError for a tool_timeout that is no time.

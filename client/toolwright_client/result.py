@@ -16,8 +16,8 @@ class Result:
 
     @property
     def ok(self) -> bool:
-        """Whether the tool answered."""
-        return self.execution.state is State.SUCCEEDED
+        """Whether the tool answered, and the answer is here."""
+        return self.execution.state is State.SUCCEEDED and self.execution.error is None
 
     @property
     def value(self) -> Any:

@@ -30,6 +30,7 @@ BY_REASON: dict[str, type[errors.ToolwrightError]] = {
     "REQUEST_ID_REUSED": errors.RequestIdReused,
     "TOOL_DISABLED": errors.ToolDisabled,
     "INVALID_STATE": errors.InvalidState,
+    "BATCH_STOPPED": errors.BatchStopped,
     "APPROVAL_REQUIRED": errors.ApprovalRequired,
     "RATE_LIMITED": errors.RateLimited,
     "CONCURRENCY_LIMITED": errors.ConcurrencyLimited,
@@ -118,14 +119,21 @@ def _pushed_back(failure: Failure, milliseconds: str) -> Failure:
 
 def after_doubt(error: errors.ToolwrightError, execution_id: str = "") -> errors.ToolwrightError:
     """The same error for a call of which an earlier try may have run: that this one was not started proves nothing."""
-    if error.outcome != NOT_STARTED:
+    failure = doubted(error.failure, execution_id)
+    if failure is error.failure:
         return error
-    metadata = {**error.metadata, "outcome": UNKNOWN}
+    return error_of(failure, request_id=error.request_id, execution=error.execution)
+
+
+def doubted(failure: Failure, execution_id: str = "") -> Failure:
+    """The same of a failure."""
+    if failure.metadata.get("outcome") != NOT_STARTED:
+        return failure
+    metadata = {**failure.metadata, "outcome": UNKNOWN}
     if execution_id:
         metadata["execution_id"] = execution_id
-    message = f"{error.message}; this was not the first try, and an earlier one may have run"
-    failure = replace(error.failure, message=message, metadata=metadata)
-    return error_of(failure, request_id=error.request_id, execution=error.execution)
+    message = f"{failure.message}; this was not the first try, and an earlier one may have run"
+    return replace(failure, message=message, metadata=metadata)
 
 
 def not_sent(error: errors.ToolwrightError, request_id: str) -> errors.ToolwrightError:

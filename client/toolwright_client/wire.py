@@ -71,6 +71,7 @@ def failure(raw: common_pb2.ExecutionError) -> Failure:
         retryable=raw.retryable,
         retry_delay=_seconds(raw.retry_delay) if raw.HasField("retry_delay") else None,
         metadata=dict(raw.metadata),
+        violations=tuple(violation(each) for each in raw.violations),
     )
 
 
@@ -135,7 +136,7 @@ def tool(raw: tool_catalog_pb2.Tool) -> Tool:
     )
 
 
-def violation(raw: tool_catalog_pb2.FieldViolation) -> Violation:
+def violation(raw: common_pb2.FieldViolation) -> Violation:
     """One thing that is wrong with the arguments."""
     return Violation(raw.field, raw.description)
 

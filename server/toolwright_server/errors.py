@@ -161,6 +161,11 @@ class Reason(Enum):
         retryable=True,
     )
     CANCELLED = Meaning(Code.CANCELLED, "The call was cancelled.", "Do nothing, or make the call anew if still wanted.")
+    BATCH_STOPPED = Meaning(
+        Code.FAILED_PRECONDITION,
+        "This was not begun, because something before it failed.",
+        "Read why the earlier call of the batch failed; make this one again if it is still wanted.",
+    )
     TOOL_FAILED = Meaning(
         Code.UNKNOWN, "The tool could not do this.", "Read the error, change the call or use another tool."
     )
@@ -186,6 +191,9 @@ class Reason(Enum):
 IN_BAND = frozenset(
     {Reason.TOOL_FAILED, Reason.TOOL_CRASHED, Reason.MEMORY_LIMIT, Reason.OUTPUT_LIMIT, Reason.OUTPUT_INVALID}
 )
+
+# Reasons that are never a status: only a call of a batch has them.
+IN_BATCH = frozenset({Reason.BATCH_STOPPED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from toolwright_server.commands import usage
+from toolwright_server.commands import calling, usage
 from toolwright_server.commands.setting import settings
 from toolwright_server.commands.typed import Address as _Address
 from toolwright_server.commands.typed import AsJson as _Json
@@ -104,54 +104,7 @@ def tools(
     raise typer.Exit(listing.show(address, name, category, as_json=as_json))
 
 
-@app.command("exec")
-def execute(
-    tool: Annotated[str, typer.Argument(help="Its name, for example crm.contact.search.")],
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[JSON | KEY=VALUE... | -]", help="A JSON object, pairs, or - for standard input."),
-    ] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Show what happens while it happens.")] = False,
-    timeout: Annotated[
-        float | None, typer.Option("--timeout", metavar="S", help="Deadline of the whole call, in seconds.")
-    ] = None,
-    tool_timeout: Annotated[
-        float | None, typer.Option("--tool-timeout", metavar="S", help="Longest time the tool may take, in seconds.")
-    ] = None,
-    address: _Address = None,
-    request_id: Annotated[
-        str | None, typer.Option("--request-id", metavar="ID", help="Name of this request; else a random one.")
-    ] = None,
-    label: Annotated[
-        list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Kept in the record; repeatable.")
-    ] = None,
-    detach: Annotated[
-        bool, typer.Option("--detach", help="The tool goes on when this command is interrupted.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the whole execution as JSON; with --stream, each event on a line.")
-    ] = False,
-) -> None:
-    """Call a tool. Prints its result as JSON; errors go to standard error.
-
-    A VALUE that is JSON is taken as such, anything else as text. Ctrl-C cancels the call.
-
-    Exit codes: 0 ok, 1 the tool ran and failed, 2 usage, 3 not found, 4 invalid arguments, 5 refused, 6 deadline,
-    7 cancelled, 8 unavailable, 9 the outcome is not known (look it up before doing it again), 10 internal.
-    """
-    from toolwright_server.commands import executing
-    from toolwright_server.commands.asking import Ask
-
-    ask = Ask(
-        tool=tool,
-        arguments=arguments or [],
-        timeout_seconds=timeout,
-        tool_timeout_seconds=tool_timeout,
-        request_id=request_id,
-        labels=label or [],
-        detach=detach,
-    )
-    raise typer.Exit(executing.execute(address, ask, stream=stream, as_json=as_json))
+app.command("exec")(calling.execute)
 
 
 @app.command()

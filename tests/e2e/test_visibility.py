@@ -28,6 +28,7 @@ FILES = (execution_pb2, tool_catalog_pb2, keys_pb2, audit_pb2)
 EVERY = {
     "ToolExecution/Execute": "acts for another user, or calls a tool outside its scope",
     "ToolExecution/ExecuteStream": "acts for another user, or calls a tool outside its scope",
+    "ToolExecution/BatchExecute": "acts for another user, or calls a tool outside its scope",
     "ToolExecution/GetExecution": "takes an id",
     "ToolExecution/ListExecutions": "leaves out",
     "ToolExecution/WaitExecution": "takes an id",
@@ -269,6 +270,23 @@ def test_a_tool_outside_the_scope_is_not_called(people: People, rpc: str) -> Non
         }[rpc]
         status = people.narrow.refused(getattr(people.narrow.execution, rpc), asked)
         assert (status.code, status.reason) == ("PERMISSION_DENIED", "FORBIDDEN")
+
+
+def test_each_call_of_a_batch_is_refused_and_audited_by_itself(people: People) -> None:
+    somebody = people.narrow
+    calls = [execute("diagnostics.echo").call, execute("crm.contact.search", user_id="alice").call]
+    calls.append(execute("crm.contact.search", arguments={"query": "x"}).call)
+    answer = somebody.call(somebody.execution.BatchExecute, execution_pb2.BatchExecuteRequest(calls=calls))
+    assert [row.error.reason for row in answer.executions] == ["FORBIDDEN", "FORBIDDEN", ""]
+    olga = people.olga
+
+    def audited() -> set[str]:
+        asked = audit_pb2.ListAuditRecordsRequest(page_size=1000, filter='principal = "narrow" AND kind = refusal')
+        records = olga.call(olga.audit.ListAuditRecords, asked).records
+        facts = [json.loads(record.facts_json) for record in records]
+        return {str(fact.get("tool")) for fact in facts if fact["method"].endswith("/BatchExecute")}
+
+    eventually(lambda: audited() == {"diagnostics.echo", "crm.contact.search"}, seconds=20, interval=0.2)
 
 
 def test_a_tool_outside_the_scope_is_hidden(people: People) -> None:

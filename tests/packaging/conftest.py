@@ -67,26 +67,29 @@ def locked_versions() -> str:
 def install(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Install:
     """Makes an environment with the named members and what their metadata asks for, and answers its bin folder.
 
-    A name may carry an extra: "server[redis]".
+    A name may carry an extra: "server[redis]". `into` is the bin folder of one that is there already.
     """
 
     def wanted(name: str) -> str:
         member, bracket, extra = name.partition("[")
         return f"{wheels[member]}{bracket}{extra}"
 
-    def into_a_clean_environment(*names: str) -> Path:
+    def into_a_clean_environment(*names: str, into: Path | None = None) -> Path:
         folder = tmp_path_factory.mktemp("clean")
         constraints = folder / "constraints.txt"
         constraints.write_text(locked_versions(), encoding="utf-8")
-        run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
-        pip = (sys.executable, "-m", "pip", "--python", folder / "venv" / "bin" / "python", "--quiet")
-        arguments = ("--disable-pip-version-check", "install", "--constraint", constraints)
+        if into is None:
+            run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
+        binaries = into or folder / "venv" / "bin"
+        # Most modules are never loaded here: compiling all of them takes longer than the rest.
+        pip = (sys.executable, "-m", "pip", "--python", binaries / "python", "--quiet")
+        arguments = ("--disable-pip-version-check", "install", "--no-compile", "--constraint", constraints)
         try:
             run(*pip, *arguments, *map(wanted, names), cwd=folder)
         except (AssertionError, subprocess.TimeoutExpired):
             if index_is_reachable(folder):
                 raise
             pytest.skip("no package index is reachable: a clean installation cannot be tried")
-        return folder / "venv" / "bin"
+        return binaries
 
     return into_a_clean_environment

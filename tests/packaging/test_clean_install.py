@@ -39,16 +39,6 @@ def test_the_client_alone_imports_without_the_server(install: Callable[..., Path
     assert report == {"failed": {}, "server": False, "client": True}
 
 
-@BOUNDED
-def test_the_server_alone_imports_and_its_command_prints_help(install: Callable[..., Path], tmp_path: Path) -> None:
-    binaries = install("server[redis]", "protos")
-    report = import_all(binaries / "python", "toolwright_server", tmp_path)
-    assert report == {"failed": {}, "server": True, "client": False}
-    text = run(binaries / "toolwright", "--help", cwd=tmp_path)
-    for command in ("serve", "check-config", "tools", "exec", "trace"):
-        assert command in text
-
-
 ASK_FOR_THE_STORE = """
 from toolwright_server.errors import SettingsError
 from toolwright_server.stores.redis import opening
@@ -60,13 +50,21 @@ except SettingsError as error:
 
 
 @BOUNDED
-def test_the_server_without_its_extra_lacks_the_shared_store_only_and_says_so(
+def test_the_server_alone_imports_and_lacks_only_the_shared_store_until_its_extra_is_there(
     install: Callable[..., Path], tmp_path: Path
 ) -> None:
-    python = install("server", "protos") / "python"
-    failed = cast("dict[str, str]", import_all(python, "toolwright_server", tmp_path)["failed"])
+    binaries = install("server", "protos")
+    failed = cast("dict[str, str]", import_all(binaries / "python", "toolwright_server", tmp_path)["failed"])
     assert failed
     for module, error in failed.items():
         assert module.startswith("toolwright_server.stores.redis.")
         assert "No module named 'redis'" in error
-    assert "pip install 'toolwright-server[redis]'" in run(python, "-I", "-c", ASK_FOR_THE_STORE, cwd=tmp_path)
+    sentence = run(binaries / "python", "-I", "-c", ASK_FOR_THE_STORE, cwd=tmp_path)
+    assert "pip install 'toolwright-server[redis]'" in sentence
+
+    assert install("server[redis]", into=binaries) == binaries
+    report = import_all(binaries / "python", "toolwright_server", tmp_path)
+    assert report == {"failed": {}, "server": True, "client": False}
+    text = run(binaries / "toolwright", "--help", cwd=tmp_path)
+    for command in ("serve", "check-config", "tools", "exec", "trace"):
+        assert command in text

@@ -106,6 +106,7 @@ class Scripted:
     """What the server shall answer, each used once, and what it saw. Without a script all succeeds with 42."""
 
     execute: deque[Answer] = field(default_factory=deque[Answer])
+    batch: deque[Answer] = field(default_factory=deque[Answer])
     stream: deque[Script] = field(default_factory=deque[Script])
     wait: deque[Script] = field(default_factory=deque[Script])
     get: deque[Answer] = field(default_factory=deque[Answer])
@@ -129,6 +130,13 @@ class Executions(tool_execution_pb2_grpc.ToolExecutionServicer):
         if self.script.execute:
             return await self.script.execute.popleft()(request, context)
         return tool_execution_pb2.ExecuteResponse(execution=execution(request_id=request.call.request_id))
+
+    async def BatchExecute(self, request: Any, context: Context) -> Any:
+        self.script.note("BatchExecute", request, context)
+        if self.script.batch:
+            return await self.script.batch.popleft()(request, context)
+        made = [execution(f"e-{call.request_id}", request_id=call.request_id) for call in request.calls]
+        return tool_execution_pb2.BatchExecuteResponse(executions=made)
 
     async def ExecuteStream(self, request: Any, context: Context) -> AsyncIterator[Any]:
         self.script.note("ExecuteStream", request, context)
@@ -196,7 +204,7 @@ class Catalog(tool_catalog_pb2_grpc.ToolCatalogServiceServicer):
 
     async def ValidateArguments(self, request: Any, context: Context) -> Any:
         self.script.note("ValidateArguments", request, context)
-        wrong = tool_catalog_pb2.FieldViolation(field="tags[2]", description="must be text")
+        wrong = common_pb2.FieldViolation(field="tags[2]", description="must be text")
         return tool_catalog_pb2.ValidateArgumentsResponse(valid=False, violations=[wrong])
 
 

@@ -64,6 +64,9 @@ class Playing:
     async def Execute(self, request: Any, call: RpcCall) -> Any:
         return await self.play["Execute"](request, call)
 
+    async def BatchExecute(self, request: Any, call: RpcCall) -> Any:
+        return await self.play["BatchExecute"](request, call)
+
     async def GetExecution(self, request: Any, call: RpcCall) -> Any:
         return await self.play["GetExecution"](request, call)
 

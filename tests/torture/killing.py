@@ -1,6 +1,7 @@
 """Load on servers that are killed meanwhile, as callers see it: what they asked, what they were told, how they repeat.
 
 A caller that lost its connection asks again under the same request id, of whichever server answers, until it knows.
+Some calls are made in batches.
 """
 
 import asyncio
@@ -13,19 +14,24 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import grpc
+from google.rpc import code_pb2  # pyright: ignore[reportMissingTypeStubs]
 
 from tests.live import execute_request
 from tests.refused import unpacked
-from toolwright.v1 import common_pb2, tool_execution_pb2_grpc
+from toolwright.v1 import common_pb2, tool_execution_pb2, tool_execution_pb2_grpc
+from toolwright_server.errors import IN_BAND
 
 CALLERS = 24
 CALL_SECONDS = 30.0
 # Weights of the tools: most calls are those for which something may go wrong.
 TOOLS = {"acting.act": 4, "acting.act_known": 4, "acting.put": 1, "acting.read": 2}
 ACTS = frozenset({"acting.act", "acting.act_known"})
-UNPROTECTED, REPEATED = 0.1, 0.05
+UNPROTECTED, REPEATED, BATCHED = 0.1, 0.05, 0.15
+# Calls of a batch, at most.
+BATCH_CALLS = 12
 # The longest pause before the side effect, and after it: what a kill can fall into.
 PAUSE_SECONDS = 0.03
+REASONS_IN_BAND = frozenset(reason.name for reason in IN_BAND)
 CHANNEL = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
 
 
@@ -88,6 +94,7 @@ class Load:
         self.asked: list[Asked] = []
         self.unanswered: list[Asked] = []
         self.repeats = 0
+        self.batches = self.lost_batches = 0
         self._numbers = itertools.count()
 
     def life(self, addresses: Sequence[str], *, moment: float, kill: Callable[[], None], after: float = 0) -> None:
@@ -115,15 +122,22 @@ class Load:
     async def _finish(self, addresses: Sequence[str]) -> None:
         async with Stubs(addresses) as stubs:
             left, self.unanswered = self.unanswered, []
-            await asyncio.gather(*(self._ask(asked, stubs, number) for number, asked in enumerate(left)))
+            await asyncio.gather(*(self._ask([asked], stubs, number) for number, asked in enumerate(left)))
 
     async def _caller(self, stubs: Stubs, number: int, ending: asyncio.Event) -> None:
         home = number
         while not ending.is_set():
-            if not await self._ask(self._next(), stubs, home):
+            if not await self._ask(self._some(), stubs, home):
                 home += 1
                 if len(stubs.all) == 1:
                     return
+
+    def _some(self) -> Sequence[Asked]:
+        """One call, or those of a batch."""
+        if self.chance.random() >= BATCHED:
+            return [self._next()]
+        count = self.chance.randint(2, BATCH_CALLS)
+        return list({asked.key: asked for asked in (self._next() for _ in range(count))}.values())
 
     def _next(self) -> Asked:
         if self.unanswered:
@@ -141,9 +155,18 @@ class Load:
         self.asked.append(asked)
         return asked
 
-    async def _ask(self, asked: Asked, stubs: Stubs, home: int) -> bool:
+    async def _ask(self, asked: Sequence[Asked], stubs: Stubs, home: int) -> bool:
         """Whether the server answered at all."""
-        told = await _call(stubs.all[home % len(stubs.all)], asked)
+        stub = stubs.all[home % len(stubs.all)]
+        if len(asked) == 1:
+            return self._heard(asked[0], await _call(stub, asked[0]))
+        self.batches += 1
+        answered = [self._heard(*each) for each in zip(asked, await _batch(stub, asked, self.chance), strict=True)]
+        self.lost_batches += not any(answered)
+        return any(answered)
+
+    def _heard(self, asked: Asked, told: Told) -> bool:
+        """Whether anybody answered."""
         if told.code == "UNAVAILABLE":
             if told.reason:
                 asked.refused.append(told)
@@ -167,6 +190,17 @@ async def _call(stub: Any, asked: Asked) -> Told:
     return told_by(answer.execution)
 
 
+async def _batch(stub: Any, asked: Sequence[Asked], chance: random.Random) -> list[Told]:
+    request = tool_execution_pb2.BatchExecuteRequest(
+        calls=[each.request().call for each in asked], max_parallel=chance.randint(1, len(asked))
+    )
+    try:
+        answer = await stub.BatchExecute(request, timeout=CALL_SECONDS)
+    except grpc.aio.AioRpcError as error:
+        return [told_off(error)] * len(asked)
+    return [told_in_batch(row) for row in answer.executions]
+
+
 def told_off(error: grpc.aio.AioRpcError) -> Told:
     """What a status says."""
     refused = unpacked(error)
@@ -180,11 +214,23 @@ def told_by(row: common_pb2.Execution) -> Told:
     return Told("OK", row.error.reason, row.execution_id, outcome, row.state, row.result.value_json)
 
 
+def told_in_batch(row: common_pb2.Execution) -> Told:
+    """What an execution of a batch says: as the status of a call alone, where it would be one."""
+    error = row.error
+    if not row.HasField("error") or error.reason in REASONS_IN_BAND:
+        return told_by(row)
+    about = error.metadata
+    execution_id = row.execution_id or about.get("execution_id", "")
+    return Told(code_pb2.Code.Name(error.code), error.reason, execution_id, about.get("outcome", ""))
+
+
 def figures(load: Load, lives: int, effects: int) -> str:
     """What happened, in one line."""
     seen = {
         "lives": lives,
         "calls": len(load.asked),
+        "batches": load.batches,
+        "lost_batches": load.lost_batches,
         "lost": sum(asked.lost for asked in load.asked),
         "refused": dict(Tally(told.reason for asked in load.asked for told in asked.refused)),
         "repeats": load.repeats,

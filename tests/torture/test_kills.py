@@ -91,6 +91,7 @@ def assert_held(server: LiveServer, load: Load, counter: Counter, folder: Path, 
     wrong = found.wrong()
     assert not wrong, f"seed {SEED}: {len(wrong)} things are wrong, among them:\n" + "\n".join(wrong[:20])
     assert sum(asked.lost for asked in load.asked) >= KILLS
+    assert load.lost_batches
     assert all(effect.intended for effect in found.effects)
     assert found.unknown()
     assert found.settled_by_look_up()

@@ -177,6 +177,7 @@ class _Server:
                 record.store,
                 self._logs,
                 limit,
+                self._settings.message_limit_bytes,
                 reconciler=record.reconciler,
                 stop_orders=record.stop_orders,
             ),

@@ -39,7 +39,9 @@ def validation(violations: Sequence[Violation]) -> pb.ValidateArgumentsResponse:
     """What is wrong with the arguments, if anything."""
     return pb.ValidateArgumentsResponse(
         valid=not violations,
-        violations=[pb.FieldViolation(field=found.field, description=found.description) for found in violations],
+        violations=[
+            common_pb2.FieldViolation(field=found.field, description=found.description) for found in violations
+        ],
     )
 
 

@@ -33,8 +33,8 @@ class Ask:
 
     def call(self) -> common_pb2.ToolCall:
         """The message; a random request id where none was given, so that a lost call can be found."""
-        _check_seconds("--timeout", self.timeout_seconds)
-        _check_seconds("--tool-timeout", self.tool_timeout_seconds)
+        check_seconds("--timeout", self.timeout_seconds)
+        check_seconds("--tool-timeout", self.tool_timeout_seconds)
         call = common_pb2.ToolCall(
             tool=text(self.tool, "the tool"),
             arguments_json=text(arguments_json(self.arguments), "the arguments"),
@@ -110,7 +110,8 @@ def _pair(typed: str, where: str) -> tuple[str, str]:
     return key, value
 
 
-def _check_seconds(option: str, seconds: float | None) -> None:
+def check_seconds(option: str, seconds: float | None) -> None:
+    """Raises UsageError unless it is a length of time."""
     if seconds is not None and not 0 < seconds <= _LONGEST_SECONDS:
         raise UsageError(f"{option} {seconds:g}: must be a positive number of seconds, at most {_LONGEST_SECONDS:g}")
 

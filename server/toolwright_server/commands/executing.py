@@ -1,16 +1,16 @@
 """`exec`: one call, its result on standard output, and an exit code that says what became of it."""
 
 import os
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import grpc
 
 from toolwright.v1 import common_pb2, tool_execution_pb2, tool_execution_pb2_grpc
 from toolwright_server.commands import failures
-from toolwright_server.commands.asking import Ask, UsageError, trace_headers
-from toolwright_server.commands.connecting import Unreachable, connected
+from toolwright_server.commands.asking import Ask, trace_headers
+from toolwright_server.commands.attempting import attempt
 from toolwright_server.commands.documents import document
 from toolwright_server.commands.exits import Exit
 from toolwright_server.commands.printing import for_people, show_json
@@ -21,47 +21,47 @@ Answers = Iterator[tool_execution_pb2.ExecuteStreamResponse] | Iterator[tool_exe
 
 def execute(address: str | None, ask: Ask, *, stream: bool, as_json: bool) -> int:
     """Make the call and print what comes of it; the exit code."""
-    people = for_people(as_json=as_json)
-    whole = as_json and not stream
-    try:
-        call = ask.call()
-        with connected(address) as channel:
-            attempt = _Call(channel, call, ask.timeout_seconds)
-            try:
-                return attempt.streamed(people=people) if stream else attempt.plain(people=people, whole=whole)
-            except grpc.RpcError as error:
-                return failures.of_rpc(error, request_id=call.request_id, execution_id=attempt.execution_id).tell()
-            except KeyboardInterrupt:
-                code = attempt.interrupted()
-                sys.stderr.flush()
-                # gRPC was interrupted anywhere, locks in hand, and closing the channel may wait for them for ever. The
-                # connection ends with the process, and the server stops the call.
-                os._exit(code)
-            except BrokenPipeError:
-                return attempt.unread()
-    except UsageError as error:
-        print(f"toolwright: {error}", file=sys.stderr)
-        return Exit.USAGE
-    except Unreachable as error:
-        print(f"toolwright: {error}", file=sys.stderr)
-        return Exit.UNAVAILABLE
-    except KeyboardInterrupt:
-        return Exit.CANCELLED
+
+    def prepare() -> Callable[[grpc.Channel], _Call]:
+        call, shown = ask.call(), _Shown(stream=stream, people=for_people(as_json=as_json), whole=as_json)
+        return lambda channel: _Call(channel, call, ask.timeout_seconds, shown)
+
+    return attempt(address, prepare)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What is printed: while it happens, for people, the whole execution."""
+
+    stream: bool
+    people: bool
+    whole: bool
 
 
 class _Call:
     """One call on a connected channel. Whoever interrupts it cancels it: the rpc ends with its connection."""
 
-    def __init__(self, channel: grpc.Channel, call: common_pb2.ToolCall, timeout: float | None) -> None:
+    def __init__(self, channel: grpc.Channel, call: common_pb2.ToolCall, timeout: float | None, shown: _Shown) -> None:
         self.execution_id = ""
+        self.request_id = call.request_id
         self._call = call
+        self._shown = shown
         self._deadline = None if timeout is None else time.monotonic() + timeout
         # The newest event that was read.
         self._sequence = 0
         self._stub = tool_execution_pb2_grpc.ToolExecutionStub(channel)
         self._metadata = trace_headers(os.environ)
 
-    def plain(self, *, people: bool, whole: bool) -> int:
+    def run(self) -> int:
+        shown = self._shown
+        return (
+            self._streamed(people=shown.people) if shown.stream else self._plain(people=shown.people, whole=shown.whole)
+        )
+
+    def farewell(self) -> str:
+        return "it goes on without us" if self._call.detach_on_disconnect else "the call is cancelled"
+
+    def _plain(self, *, people: bool, whole: bool) -> int:
         """Execute; prints the result, or the `whole` execution."""
         request = tool_execution_pb2.ExecuteRequest(call=self._call)
         future = self._stub.Execute.future(request, timeout=self._left(), metadata=self._metadata)
@@ -73,7 +73,7 @@ class _Call:
         finally:
             future.cancel()
 
-    def streamed(self, *, people: bool) -> int:
+    def _streamed(self, *, people: bool) -> int:
         """ExecuteStream: live for people, one JSON document for each event and line for programs."""
         finished: common_pb2.Execution | None = None
         for event in _live(self._events()) if people else _lines(self._events()):
@@ -86,20 +86,6 @@ class _Call:
         if people:
             return _ended(finished, people=True)
         return _exit(finished)
-
-    def interrupted(self) -> int:
-        """After Ctrl-C: say what becomes of the execution."""
-        gone = "it goes on without us" if self._call.detach_on_disconnect else "the call is cancelled"
-        print(f"toolwright: interrupted; {gone}", file=sys.stderr)
-        for name, text in (("execution", self.execution_id), ("request", self._call.request_id)):
-            if text:
-                print(f"  {name}: {text}", file=sys.stderr)
-        return Exit.CANCELLED
-
-    def unread(self) -> int:
-        """After the reader of a pipe went away: nothing more can be told, also not while the interpreter ends."""
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.CANCELLED
 
     def _events(self) -> Iterator[Event]:
         """Everything that happens; a reader that was too slow (a pager) attaches again where it was."""

@@ -28,7 +28,7 @@ from toolwright_server.execution.distant import Distant
 from toolwright_server.execution.events import EventLogs
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.ids import Ids
-from toolwright_server.execution.intake import ExecutorOptions, in_time, new_row, resolve
+from toolwright_server.execution.intake import ENDING, ExecutorOptions, in_time, new_row, resolve
 from toolwright_server.execution.joining import Joining
 from toolwright_server.execution.model import Execution, Invocation, State, Stopped
 from toolwright_server.execution.nested import call_nested
@@ -77,6 +77,7 @@ class Executor:
         self._flights: dict[str, Flight] = {}
         # Calls that were let in and have no flight yet.
         self._entering = 0
+        self._stopping = False
         self._beginning: set[asyncio.Task[Flight | Distant]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         # The loop keeps only weak references to its tasks.
@@ -94,6 +95,8 @@ class Executor:
 
     async def _entered(self, invocation: Invocation) -> Flight | Distant:
         """Whether one more may run: a call that nobody waits for and a nested one count like any other."""
+        if self._stopping:
+            raise ToolwrightError.of(ENDING)
         limit = self._options.running_limit
         if len(self._flights) + self._entering >= limit:
             refusal = crowded(limit, f"the server runs {limit} executions at once, and that many are running")
@@ -288,7 +291,8 @@ class Executor:
                 await flight.ended(None)
 
     async def stop_all(self, reason: Stop) -> None:
-        """Tell every running execution to stop, and wait until all are settled."""
+        """Tell every running execution to stop, let no other begin (a batch would), and wait until all are settled."""
+        self._stopping = True
         for flight in tuple(self._flights.values()):
             flight.stop(reason)
         await self.settled()

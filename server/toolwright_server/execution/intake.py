@@ -4,17 +4,25 @@ import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from toolwright_server.catalog.model import Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.catalog.terms import agree
-from toolwright_server.errors import Reason, ToolwrightError, Violation
+from toolwright_server.errors import Failure, Reason, ToolwrightError, Violation
 from toolwright_server.execution import canonical
 from toolwright_server.execution.deadline import Deadline, DeadlineSource
 from toolwright_server.execution.model import Execution, Invocation
 
 T = TypeVar("T")
+
+# What runs was told to stop: nothing is begun after it.
+ENDING: Final = Failure(
+    Reason.SERVER_DRAINING,
+    "the server is shutting down and has stopped what it ran",
+    retry_delay=0.2,
+    metadata={"outcome": "not_started"},
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,8 @@ from typing import TypeVar
 from toolwright.v1 import tool_execution_pb2 as pb
 from toolwright_server.errors import IN_BAND, Reason, ToolwrightError, invalid
 from toolwright_server.execution import attendance, texts, wire
+from toolwright_server.execution.batching import wire as batches
+from toolwright_server.execution.batching.batch import run
 from toolwright_server.execution.distant import Distant
 from toolwright_server.execution.events import Event, EventLogs
 from toolwright_server.execution.executor import Executor
@@ -46,16 +48,19 @@ class ToolExecutionService:
         store: ExecutionStore,
         logs: EventLogs,
         arguments_limit: int,
+        answer_limit: int,
         *,
         reconciler: Reconciler | None = None,
         stop_orders: StopOrders | None = None,
     ) -> None:
+        """Both limits in bytes: of the arguments of one call, and of a whole answer."""
         self._executor = executor
         self._reconciler = reconciler
         self._stop_orders = stop_orders
         self._store = store
         self._logs = logs
         self._arguments_limit = arguments_limit
+        self._answer_limit = answer_limit
 
     async def Execute(self, request: pb.ExecuteRequest, call: RpcCall) -> bytes:
         invocation = wire.invocation(request.call, call, self._arguments_limit)
@@ -82,6 +87,13 @@ class ToolExecutionService:
             attendance.left(flight, invocation)
             raise
         _raise_unless_in_band(flight.execution)
+
+    async def BatchExecute(self, request: pb.BatchExecuteRequest, call: RpcCall) -> pb.BatchExecuteResponse:
+        batch = batches.batch(request, call, self._arguments_limit)
+        answer = batches.Answer(request, call, self._answer_limit)
+        call.parts = answer.parts
+        await run(batch, self._executor.execute, answer.add)
+        return answer.response()
 
     async def GetExecution(self, request: pb.GetExecutionRequest, call: RpcCall) -> pb.GetExecutionResponse:
         key = request.WhichOneof("key")

@@ -332,3 +332,5 @@ def fill_error(message: pb.ExecutionError, failure: Failure) -> None:
     if failure.retry_delay is not None:
         fill_duration(message.retry_delay, failure.retry_delay)
     message.metadata.update(failure.metadata)
+    for violation in failure.violations:
+        message.violations.add(field=violation.field, description=violation.description)

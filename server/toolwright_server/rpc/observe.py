@@ -1,11 +1,14 @@
-"""How calls are seen: one span, one metric, one log line each. Decides nothing about a call."""
+"""How calls are seen: one span, one metric, one log line each; of a batch, a line for each of its calls as well.
+
+Decides nothing about a call.
+"""
 
 import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from toolwright_server.identity import Caller
-from toolwright_server.rpc.call import Metadata, RpcCall
+from toolwright_server.rpc.call import Metadata, Part, RpcCall
 from toolwright_server.telemetry.call_log import CallLog
 from toolwright_server.telemetry.logs import bind_call
 from toolwright_server.telemetry.metrics import Metrics
@@ -56,16 +59,22 @@ class Observed:
         self._metrics.call_finished()
         self._metrics.rpc_call(call.method, call.code, seconds)
         self._tracing.end_server_call(call.trace, call.code, call.reason or None)
+        for part in call.parts:
+            self._told(call, part)
+        self._told(call, Part(call.tool, call.execution_id, call.code, call.reason, seconds))
+
+    def _told(self, call: RpcCall, part: Part) -> None:
+        """Its line, and its entry in the audit trail if it was refused."""
         # What became of an execution is said in its own entries; of nobody there is nothing to say.
-        if call.reason and not call.execution_id and call.caller.principal and self._refused is not None:
-            self._refused(call.caller, call.reason, call.method, call.tool)
+        if part.reason and not part.execution_id and call.caller.principal and self._refused is not None:
+            self._refused(call.caller, part.reason, call.method, part.tool)
         self._call_log.call(
             method=call.method,
-            tool=call.tool,
-            code=call.code,
-            reason=call.reason,
-            seconds=seconds,
-            execution_id=call.execution_id,
+            tool=part.tool,
+            code=part.code,
+            reason=part.reason,
+            seconds=part.seconds,
+            execution_id=part.execution_id,
             trace_id=call.trace.trace_id,
             caller=f"{call.caller.tenant}/{call.caller.principal}",
         )

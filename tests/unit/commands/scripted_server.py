@@ -68,6 +68,10 @@ class Scripted:
         self.metadata: dict[str, str] = {}
         self.remaining: float | None = None
         self.answer: Callable[[Context], common_pb2.Execution] = lambda _: execution()
+        self.batches: list[tool_execution_pb2.BatchExecuteRequest] = []
+        self.answers: Callable[[Any, Context], list[common_pb2.Execution]] = lambda request, _: [
+            execution(request_id=call.request_id) for call in request.calls
+        ]
         self.events: Events = lambda _: iter(())
         self.attached: list[tool_execution_pb2.WaitExecutionRequest] = []
         self.rest: Events = lambda _: iter(())
@@ -75,6 +79,7 @@ class Scripted:
         self.filters: list[str] = []
         # Newest first, as they are listed and got.
         self.history: list[common_pb2.Execution] = []
+        self.listed: Callable[[], None] = lambda: None
         self.reconciled: list[tool_execution_pb2.ReconcileExecutionRequest] = []
         self.settles: Callable[[Any, Context], common_pb2.Execution] = lambda _, __: execution()
         # Set when a call has arrived, and when it was ended from the other side.
@@ -102,6 +107,11 @@ class _Execution(tool_execution_pb2_grpc.ToolExecutionServicer):
         self.script.took(request.call, context)
         return tool_execution_pb2.ExecuteResponse(execution=self.script.answer(context))
 
+    def BatchExecute(self, request: Any, context: Context) -> Any:
+        self.script.batches.append(request)
+        self.script.took(request.calls[0], context)
+        return tool_execution_pb2.BatchExecuteResponse(executions=self.script.answers(request, context))
+
     def ExecuteStream(self, request: Any, context: Context) -> Iterator[Any]:
         self.script.took(request.call, context)
         for each in self.script.events(context):
@@ -127,6 +137,7 @@ class _Execution(tool_execution_pb2_grpc.ToolExecutionServicer):
     def ListExecutions(self, request: Any, context: Context) -> Any:
         """Pages of at most two, or of what was asked."""
         self.script.filters.append(request.filter)
+        self.script.listed()
         start = int(request.page_token or 0)
         end = start + min(request.page_size, 2)
         more = str(end) if len(self.script.history) > end else ""

@@ -103,7 +103,7 @@ async def play(steps: list[tuple[str, object]], *, shared: bool) -> None:
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["in process", "shared"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(steps=st.lists(STEPS, max_size=60))
 def test_no_limit_is_passed_and_nobody_waits_for_a_place_that_is_free(
     steps: list[tuple[str, object]], shared: bool

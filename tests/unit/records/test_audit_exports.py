@@ -41,7 +41,7 @@ def test_a_tenants_export_is_valid_and_has_nothing_of_others(tenant: str) -> Non
     assert not any(other.encode() in file for other in others)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(anywhere, st.integers(0, 255))
 def test_every_changed_byte_is_found_and_the_line_in_which_it_stands_named(position: int, byte: int) -> None:
     if FILE[position] == byte:

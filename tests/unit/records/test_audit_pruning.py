@@ -112,7 +112,7 @@ def test_retention_asks_once_a_day_and_verifies_only_when_there_is_something_to_
     assert trail.verify().valid, trail.verify().problems
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(
         st.one_of(

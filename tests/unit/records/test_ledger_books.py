@@ -137,7 +137,7 @@ def check(books: Books, model: Model) -> None:
         assert cost == model.tasks[key] >= 0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(STEPS)
 def test_any_sequence_of_moves_sums_to_zero_and_spends_nothing_twice(steps: list[tuple[int, Move]]) -> None:
     books, model, now = Books(), Model(), 0.0

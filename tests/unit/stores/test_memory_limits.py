@@ -69,7 +69,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(STEPS, max_size=60))
 def test_it_lets_in_what_the_model_lets_in_and_counts_what_the_model_counts(steps: list[tuple[str, object]]) -> None:
     clock = Clock()

@@ -156,7 +156,7 @@ def test_a_clearing_torn_at_any_byte_leaves_all_records_or_none(file: SpillFile,
         assert seen == {0, 2}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=8), st.data())
 def test_a_changed_bit_ends_the_records_before_it(path: Path, records: list[bytes], data: st.DataObject) -> None:
     path.unlink(missing_ok=True)

@@ -88,7 +88,7 @@ async def listed(database: Database) -> AsyncGenerator[Listed]:
     yield Listed(database, made)
 
 
-@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(CALLERS, CONDITIONS, st.integers(1, 40), st.sampled_from(["", id_at(START + 5), id_at(START + 12)]))
 async def test_a_page_holds_what_memory_would_answer(
     listed: Listed, caller: Caller, condition: Condition, limit: int, before: str

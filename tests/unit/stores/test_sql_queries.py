@@ -130,7 +130,7 @@ def found(database: sqlite3.Connection, caller: Caller, query: ExecutionQuery, b
     return database.execute(before + str(compiled), compiled.params).fetchall()
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(histories(), CALLERS, CONDITIONS, st.integers(1, 6))
 def test_sqlite_finds_what_memory_would_find(
     history: list[Execution], caller: Caller, condition: Condition, limit: int

@@ -502,7 +502,9 @@ class Execution(_message.Message):
 
     @_builtins.property
     def error(self) -> Global___ExecutionError:
-        """What went wrong. Set in every terminal state but SUCCEEDED."""
+        """What went wrong. Set in every terminal state but SUCCEEDED; in BatchExecute
+        also where it says why there is no result, or no end, yet.
+        """
 
     @_builtins.property
     def usage(self) -> Global___Usage:
@@ -625,6 +627,7 @@ class ExecutionError(_message.Message):
     RETRYABLE_FIELD_NUMBER: _builtins.int
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
     code: _builtins.int
     """A google.rpc.Code."""
     reason: _builtins.str
@@ -647,6 +650,12 @@ class ExecutionError(_message.Message):
         `unknown`.
         """
 
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldViolation]:
+        """Each argument that is wrong, with INVALID_ARGUMENTS in BatchExecute alone:
+        elsewhere it is a status, with BadRequest.
+        """
+
     def __init__(
         self,
         *,
@@ -658,14 +667,43 @@ class ExecutionError(_message.Message):
         retryable: _builtins.bool = ...,
         retry_delay: _duration_pb2.Duration | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        violations: _abc.Iterable[Global___FieldViolation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "metadata", b"metadata", "reason", b"reason", "retry_delay", b"retry_delay", "retryable", b"retryable", "suggested_action", b"suggested_action", "user_message", b"user_message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "metadata", b"metadata", "reason", b"reason", "retry_delay", b"retry_delay", "retryable", b"retryable", "suggested_action", b"suggested_action", "user_message", b"user_message", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExecutionError: _TypeAlias = ExecutionError  # noqa: Y015
+
+@_typing.final
+class FieldViolation(_message.Message):
+    """One thing that is wrong with the arguments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """Where: a path such as `attributes.size` or `tags[2]`; empty for the whole
+    object.
+    """
+    description: _builtins.str
+    """What is wrong there, in words."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "field", b"field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldViolation: _TypeAlias = FieldViolation  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):

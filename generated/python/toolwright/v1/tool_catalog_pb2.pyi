@@ -282,14 +282,14 @@ class ValidateArgumentsResponse(_message.Message):
     valid: _builtins.bool
     """Whether the arguments would be accepted."""
     @_builtins.property
-    def violations(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldViolation]:
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FieldViolation]:
         """What is wrong; empty if and only if `valid`. At most 20."""
 
     def __init__(
         self,
         *,
         valid: _builtins.bool = ...,
-        violations: _abc.Iterable[Global___FieldViolation] | None = ...,
+        violations: _abc.Iterable[_common_pb2.FieldViolation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -298,34 +298,6 @@ class ValidateArgumentsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ValidateArgumentsResponse: _TypeAlias = ValidateArgumentsResponse  # noqa: Y015
-
-@_typing.final
-class FieldViolation(_message.Message):
-    """One thing that is wrong with the arguments."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    FIELD_FIELD_NUMBER: _builtins.int
-    DESCRIPTION_FIELD_NUMBER: _builtins.int
-    field: _builtins.str
-    """Where: a path such as `attributes.size` or `tags[2]`; empty for the whole
-    object.
-    """
-    description: _builtins.str
-    """What is wrong there, in words."""
-    def __init__(
-        self,
-        *,
-        field: _builtins.str = ...,
-        description: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "field", b"field"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___FieldViolation: _TypeAlias = FieldViolation  # noqa: Y015
 
 @_typing.final
 class ToolSettings(_message.Message):

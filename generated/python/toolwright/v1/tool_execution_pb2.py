@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from toolwright.v1 import common_pb2 as toolwright_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"toolwright/v1/tool_execution.proto\x12\rtoolwright.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1atoolwright/v1/common.proto\"7\n\x0e\x45xecuteRequest\x12%\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x17.toolwright.v1.ToolCall\">\n\x0f\x45xecuteResponse\x12+\n\texecution\x18\x01 \x01(\x0b\x32\x18.toolwright.v1.Execution\"t\n\x14\x45xecuteStreamRequest\x12%\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x17.toolwright.v1.ToolCall\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"E\n\x15\x45xecuteStreamResponse\x12,\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1d.toolwright.v1.ExecutionEvent\"^\n\x13GetExecutionRequest\x12\x16\n\x0c\x65xecution_id\x18\x01 \x01(\tH\x00\x12\x14\n\nrequest_id\x18\x02 \x01(\tH\x00\x12\x12\n\nvalue_json\x18\x03 \x01(\x08\x42\x05\n\x03key\"C\n\x14GetExecutionResponse\x12+\n\texecution\x18\x01 \x01(\x0b\x32\x18.toolwright.v1.Execution\"N\n\x15ListExecutionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"_\n\x16ListExecutionsResponse\x12,\n\nexecutions\x18\x01 \x03(\x0b\x32\x18.toolwright.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"{\n\x14WaitExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"E\n\x15WaitExecutionResponse\x12,\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1d.toolwright.v1.ExecutionEvent\".\n\x16\x43\x61ncelExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\"F\n\x17\x43\x61ncelExecutionResponse\x12+\n\texecution\x18\x01 \x01(\x0b\x32\x18.toolwright.v1.Execution\"\x90\x01\n\x19ReconcileExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\'\n\x07verdict\x18\x02 \x01(\x0e\x32\x16.toolwright.v1.Verdict\x12\x17\n\nvalue_json\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x0c\n\x04note\x18\x04 \x01(\tB\r\n\x0b_value_json\"I\n\x1aReconcileExecutionResponse\x12+\n\texecution\x18\x01 \x01(\x0b\x32\x18.toolwright.v1.Execution*O\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x15\n\x11VERDICT_SUCCEEDED\x10\x01\x12\x14\n\x10VERDICT_NOT_DONE\x10\x02\x32\x9a\x05\n\rToolExecution\x12H\n\x07\x45xecute\x12\x1d.toolwright.v1.ExecuteRequest\x1a\x1e.toolwright.v1.ExecuteResponse\x12\\\n\rExecuteStream\x12#.toolwright.v1.ExecuteStreamRequest\x1a$.toolwright.v1.ExecuteStreamResponse0\x01\x12W\n\x0cGetExecution\x12\".toolwright.v1.GetExecutionRequest\x1a#.toolwright.v1.GetExecutionResponse\x12]\n\x0eListExecutions\x12$.toolwright.v1.ListExecutionsRequest\x1a%.toolwright.v1.ListExecutionsResponse\x12\\\n\rWaitExecution\x12#.toolwright.v1.WaitExecutionRequest\x1a$.toolwright.v1.WaitExecutionResponse0\x01\x12`\n\x0f\x43\x61ncelExecution\x12%.toolwright.v1.CancelExecutionRequest\x1a&.toolwright.v1.CancelExecutionResponse\x12i\n\x12ReconcileExecution\x12(.toolwright.v1.ReconcileExecutionRequest\x1a).toolwright.v1.ReconcileExecutionResponseBs\n\x11\x64\x65v.toolwright.v1B\x12ToolExecutionProtoP\x01ZHgithub.com/toolwright/toolwright/generated/go/toolwright/v1;toolwrightv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"toolwright/v1/tool_execution.proto\x12\rtoolwright.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1atoolwright/v1/common.proto\"7\n\x0e\x45xecuteRequest\x12%\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x17.toolwright.v1.ToolCall\">\n\x0f\x45xecuteResponse\x12+\n\texecution\x18\x01 \x01(\x0b\x32\x18.toolwright.v1.Execution\"t\n\x14\x45xecuteStreamRequest\x12%\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x17.toolwright.v1.ToolCall\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"E\n\x15\x45xecuteStreamResponse\x12,\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1d.toolwright.v1.ExecutionEvent\"l\n\x13\x42\x61tchExecuteRequest\x12&\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x17.toolwright.v1.ToolCall\x12\x14\n\x0cmax_parallel\x18\x02 \x01(\x05\x12\x17\n\x0fstop_on_failure\x18\x03 \x01(\x08\"D\n\x14\x42\x61tchExecuteResponse\x12,\n\nexecutions\x18\x01 \x03(\x0b\x32\x18.toolwright.v1.Execution\"^\n\x13GetExecutionRequest\x12\x16\n\x0c\x65xecution_id\x18\x01 \x01(\tH\x00\x12\x14\n\nrequest_id\x18\x02 \x01(\tH\x00\x12\x12\n\nvalue_json\x18\x03 \x01(\x08\x42\x05\n\x03key\"C\n\x14GetExecutionResponse\x12+\n\texecution\x18\x01 \x01(\x0b\x32\x18.toolwright.v1.Execution\"N\n\x15ListExecutionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"_\n\x16ListExecutionsResponse\x12,\n\nexecutions\x18\x01 \x03(\x0b\x32\x18.toolwright.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"{\n\x14WaitExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"E\n\x15WaitExecutionResponse\x12,\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1d.toolwright.v1.ExecutionEvent\".\n\x16\x43\x61ncelExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\"F\n\x17\x43\x61ncelExecutionResponse\x12+\n\texecution\x18\x01 \x01(\x0b\x32\x18.toolwright.v1.Execution\"\x90\x01\n\x19ReconcileExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\'\n\x07verdict\x18\x02 \x01(\x0e\x32\x16.toolwright.v1.Verdict\x12\x17\n\nvalue_json\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x0c\n\x04note\x18\x04 \x01(\tB\r\n\x0b_value_json\"I\n\x1aReconcileExecutionResponse\x12+\n\texecution\x18\x01 \x01(\x0b\x32\x18.toolwright.v1.Execution*O\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x15\n\x11VERDICT_SUCCEEDED\x10\x01\x12\x14\n\x10VERDICT_NOT_DONE\x10\x02\x32\xf3\x05\n\rToolExecution\x12H\n\x07\x45xecute\x12\x1d.toolwright.v1.ExecuteRequest\x1a\x1e.toolwright.v1.ExecuteResponse\x12\\\n\rExecuteStream\x12#.toolwright.v1.ExecuteStreamRequest\x1a$.toolwright.v1.ExecuteStreamResponse0\x01\x12W\n\x0c\x42\x61tchExecute\x12\".toolwright.v1.BatchExecuteRequest\x1a#.toolwright.v1.BatchExecuteResponse\x12W\n\x0cGetExecution\x12\".toolwright.v1.GetExecutionRequest\x1a#.toolwright.v1.GetExecutionResponse\x12]\n\x0eListExecutions\x12$.toolwright.v1.ListExecutionsRequest\x1a%.toolwright.v1.ListExecutionsResponse\x12\\\n\rWaitExecution\x12#.toolwright.v1.WaitExecutionRequest\x1a$.toolwright.v1.WaitExecutionResponse0\x01\x12`\n\x0f\x43\x61ncelExecution\x12%.toolwright.v1.CancelExecutionRequest\x1a&.toolwright.v1.CancelExecutionResponse\x12i\n\x12ReconcileExecution\x12(.toolwright.v1.ReconcileExecutionRequest\x1a).toolwright.v1.ReconcileExecutionResponseBs\n\x11\x64\x65v.toolwright.v1B\x12ToolExecutionProtoP\x01ZHgithub.com/toolwright/toolwright/generated/go/toolwright/v1;toolwrightv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'toolwright.v1.tool_executio
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\021dev.toolwright.v1B\022ToolExecutionProtoP\001ZHgithub.com/toolwright/toolwright/generated/go/toolwright/v1;toolwrightv1'
-  _globals['_VERDICT']._serialized_start=1303
-  _globals['_VERDICT']._serialized_end=1382
+  _globals['_VERDICT']._serialized_start=1483
+  _globals['_VERDICT']._serialized_end=1562
   _globals['_EXECUTEREQUEST']._serialized_start=113
   _globals['_EXECUTEREQUEST']._serialized_end=168
   _globals['_EXECUTERESPONSE']._serialized_start=170
@@ -44,26 +44,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTESTREAMREQUEST']._serialized_end=350
   _globals['_EXECUTESTREAMRESPONSE']._serialized_start=352
   _globals['_EXECUTESTREAMRESPONSE']._serialized_end=421
-  _globals['_GETEXECUTIONREQUEST']._serialized_start=423
-  _globals['_GETEXECUTIONREQUEST']._serialized_end=517
-  _globals['_GETEXECUTIONRESPONSE']._serialized_start=519
-  _globals['_GETEXECUTIONRESPONSE']._serialized_end=586
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=588
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=666
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=668
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=763
-  _globals['_WAITEXECUTIONREQUEST']._serialized_start=765
-  _globals['_WAITEXECUTIONREQUEST']._serialized_end=888
-  _globals['_WAITEXECUTIONRESPONSE']._serialized_start=890
-  _globals['_WAITEXECUTIONRESPONSE']._serialized_end=959
-  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=961
-  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=1007
-  _globals['_CANCELEXECUTIONRESPONSE']._serialized_start=1009
-  _globals['_CANCELEXECUTIONRESPONSE']._serialized_end=1079
-  _globals['_RECONCILEEXECUTIONREQUEST']._serialized_start=1082
-  _globals['_RECONCILEEXECUTIONREQUEST']._serialized_end=1226
-  _globals['_RECONCILEEXECUTIONRESPONSE']._serialized_start=1228
-  _globals['_RECONCILEEXECUTIONRESPONSE']._serialized_end=1301
-  _globals['_TOOLEXECUTION']._serialized_start=1385
-  _globals['_TOOLEXECUTION']._serialized_end=2051
+  _globals['_BATCHEXECUTEREQUEST']._serialized_start=423
+  _globals['_BATCHEXECUTEREQUEST']._serialized_end=531
+  _globals['_BATCHEXECUTERESPONSE']._serialized_start=533
+  _globals['_BATCHEXECUTERESPONSE']._serialized_end=601
+  _globals['_GETEXECUTIONREQUEST']._serialized_start=603
+  _globals['_GETEXECUTIONREQUEST']._serialized_end=697
+  _globals['_GETEXECUTIONRESPONSE']._serialized_start=699
+  _globals['_GETEXECUTIONRESPONSE']._serialized_end=766
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=768
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=846
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=848
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=943
+  _globals['_WAITEXECUTIONREQUEST']._serialized_start=945
+  _globals['_WAITEXECUTIONREQUEST']._serialized_end=1068
+  _globals['_WAITEXECUTIONRESPONSE']._serialized_start=1070
+  _globals['_WAITEXECUTIONRESPONSE']._serialized_end=1139
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=1141
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=1187
+  _globals['_CANCELEXECUTIONRESPONSE']._serialized_start=1189
+  _globals['_CANCELEXECUTIONRESPONSE']._serialized_end=1259
+  _globals['_RECONCILEEXECUTIONREQUEST']._serialized_start=1262
+  _globals['_RECONCILEEXECUTIONREQUEST']._serialized_end=1406
+  _globals['_RECONCILEEXECUTIONRESPONSE']._serialized_start=1408
+  _globals['_RECONCILEEXECUTIONRESPONSE']._serialized_end=1481
+  _globals['_TOOLEXECUTION']._serialized_start=1565
+  _globals['_TOOLEXECUTION']._serialized_end=2320
 # @@protoc_insertion_point(module_scope)

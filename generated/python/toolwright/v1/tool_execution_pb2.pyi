@@ -150,6 +150,67 @@ class ExecuteStreamResponse(_message.Message):
 Global___ExecuteStreamResponse: _TypeAlias = ExecuteStreamResponse  # noqa: Y015
 
 @_typing.final
+class BatchExecuteRequest(_message.Message):
+    """Request of BatchExecute."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLS_FIELD_NUMBER: _builtins.int
+    MAX_PARALLEL_FIELD_NUMBER: _builtins.int
+    STOP_ON_FAILURE_FIELD_NUMBER: _builtins.int
+    max_parallel: _builtins.int
+    """How many may run at a time, 1 to 100. Absent or 0: 10."""
+    stop_on_failure: _builtins.bool
+    """Begin no further call once one has not SUCCEEDED. Those that run then go on to
+    their end; those that were not begun are REJECTED with BATCH_STOPPED and
+    `outcome` = `not_started`. Default: false.
+    """
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ToolCall]:
+        """The calls, 1 to 100, of at most 16 MiB together. No two may have the same
+        `request_id`; each should have one, so that the whole can be sent again.
+        """
+
+    def __init__(
+        self,
+        *,
+        calls: _abc.Iterable[_common_pb2.ToolCall] | None = ...,
+        max_parallel: _builtins.int = ...,
+        stop_on_failure: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "max_parallel", b"max_parallel", "stop_on_failure", b"stop_on_failure"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchExecuteRequest: _TypeAlias = BatchExecuteRequest  # noqa: Y015
+
+@_typing.final
+class BatchExecuteResponse(_message.Message):
+    """Response of BatchExecute."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def executions(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Execution]:
+        """One for each call, in the order of the calls."""
+
+    def __init__(
+        self,
+        *,
+        executions: _abc.Iterable[_common_pb2.Execution] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executions", b"executions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchExecuteResponse: _TypeAlias = BatchExecuteResponse  # noqa: Y015
+
+@_typing.final
 class GetExecutionRequest(_message.Message):
     """Request of GetExecution."""
 

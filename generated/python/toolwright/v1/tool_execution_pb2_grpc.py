@@ -53,6 +53,11 @@ class ToolExecutionStub(object):
                 request_serializer=toolwright_dot_v1_dot_tool__execution__pb2.ExecuteStreamRequest.SerializeToString,
                 response_deserializer=toolwright_dot_v1_dot_tool__execution__pb2.ExecuteStreamResponse.FromString,
                 _registered_method=True)
+        self.BatchExecute = channel.unary_unary(
+                '/toolwright.v1.ToolExecution/BatchExecute',
+                request_serializer=toolwright_dot_v1_dot_tool__execution__pb2.BatchExecuteRequest.SerializeToString,
+                response_deserializer=toolwright_dot_v1_dot_tool__execution__pb2.BatchExecuteResponse.FromString,
+                _registered_method=True)
         self.GetExecution = channel.unary_unary(
                 '/toolwright.v1.ToolExecution/GetExecution',
                 request_serializer=toolwright_dot_v1_dot_tool__execution__pb2.GetExecutionRequest.SerializeToString,
@@ -136,6 +141,40 @@ class ToolExecutionServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchExecute(self, request, context):
+        """Runs 1 to 100 calls, at most `max_parallel` at a time, and answers when all
+        have ended: one execution for each call, in the order of the calls.
+
+        Each call passes every check and limit by itself, as if it had been made by
+        Execute, and what becomes of it is data: also what would be a status of
+        Execute is the `error` of its execution, and the other calls go on. A call
+        that was refused has no `execution_id` and is REJECTED; one whose `request_id`
+        belongs to a side effect of which nobody knows the outcome is OUTCOME_UNKNOWN
+        and names the first execution.
+
+        Calls are begun in their order. The caller's gRPC deadline, less 4 % and 20 ms,
+        holds for the whole: what it cuts off ends as under Execute, and calls that it
+        left no time to begin are REJECTED with CLIENT_DEADLINE, `outcome` =
+        `not_started`. A call's own limits count from when it is begun. A call that
+        goes on when the time is up (it was detached, or others wait for it) is
+        answered as it stands, its state not terminal, with error CLIENT_DEADLINE and
+        `outcome` = `unknown`. If the caller cancels or disconnects, nothing more is
+        begun, and what runs is left as a caller of Execute leaves its call.
+
+        The answer has at most 16 MiB; clients whose own limit is lower, as gRPC's
+        default of 4 MiB is, must raise it. Where all results together would be more, the
+        largest are left out: such an execution is SUCCEEDED without `result`, with
+        error PAYLOAD_TOO_LARGE, and GetExecution has the result. Results that the
+        record does not keep as they are, because of secrets or because the tool
+        keeps none, are left out last of all; metadata `kept` = `false` says so.
+
+        Errors: INVALID_ARGUMENT (`calls` are none or more than 100, `max_parallel` is
+        out of range, two calls have the same `request_id`).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetExecution(self, request, context):
         """Returns one execution as it is now, whatever its outcome.
 
@@ -212,6 +251,11 @@ def add_ToolExecutionServicer_to_server(servicer, server):
                     servicer.ExecuteStream,
                     request_deserializer=toolwright_dot_v1_dot_tool__execution__pb2.ExecuteStreamRequest.FromString,
                     response_serializer=toolwright_dot_v1_dot_tool__execution__pb2.ExecuteStreamResponse.SerializeToString,
+            ),
+            'BatchExecute': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchExecute,
+                    request_deserializer=toolwright_dot_v1_dot_tool__execution__pb2.BatchExecuteRequest.FromString,
+                    response_serializer=toolwright_dot_v1_dot_tool__execution__pb2.BatchExecuteResponse.SerializeToString,
             ),
             'GetExecution': grpc.unary_unary_rpc_method_handler(
                     servicer.GetExecution,
@@ -302,6 +346,33 @@ class ToolExecution(object):
             '/toolwright.v1.ToolExecution/ExecuteStream',
             toolwright_dot_v1_dot_tool__execution__pb2.ExecuteStreamRequest.SerializeToString,
             toolwright_dot_v1_dot_tool__execution__pb2.ExecuteStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchExecute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/toolwright.v1.ToolExecution/BatchExecute',
+            toolwright_dot_v1_dot_tool__execution__pb2.BatchExecuteRequest.SerializeToString,
+            toolwright_dot_v1_dot_tool__execution__pb2.BatchExecuteResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -78,6 +78,36 @@ class ToolExecutionStub:
     Errors: as Execute, and ABORTED (SLOW_CONSUMER: the reader lagged until an
     event that must not be dropped was gone; re-attach with WaitExecution).
     """
+    BatchExecute: _grpc.UnaryUnaryMultiCallable[_tool_execution_pb2.BatchExecuteRequest, _tool_execution_pb2.BatchExecuteResponse]
+    """Runs 1 to 100 calls, at most `max_parallel` at a time, and answers when all
+    have ended: one execution for each call, in the order of the calls.
+
+    Each call passes every check and limit by itself, as if it had been made by
+    Execute, and what becomes of it is data: also what would be a status of
+    Execute is the `error` of its execution, and the other calls go on. A call
+    that was refused has no `execution_id` and is REJECTED; one whose `request_id`
+    belongs to a side effect of which nobody knows the outcome is OUTCOME_UNKNOWN
+    and names the first execution.
+
+    Calls are begun in their order. The caller's gRPC deadline, less 4 % and 20 ms,
+    holds for the whole: what it cuts off ends as under Execute, and calls that it
+    left no time to begin are REJECTED with CLIENT_DEADLINE, `outcome` =
+    `not_started`. A call's own limits count from when it is begun. A call that
+    goes on when the time is up (it was detached, or others wait for it) is
+    answered as it stands, its state not terminal, with error CLIENT_DEADLINE and
+    `outcome` = `unknown`. If the caller cancels or disconnects, nothing more is
+    begun, and what runs is left as a caller of Execute leaves its call.
+
+    The answer has at most 16 MiB; clients whose own limit is lower, as gRPC's
+    default of 4 MiB is, must raise it. Where all results together would be more, the
+    largest are left out: such an execution is SUCCEEDED without `result`, with
+    error PAYLOAD_TOO_LARGE, and GetExecution has the result. Results that the
+    record does not keep as they are, because of secrets or because the tool
+    keeps none, are left out last of all; metadata `kept` = `false` says so.
+
+    Errors: INVALID_ARGUMENT (`calls` are none or more than 100, `max_parallel` is
+    out of range, two calls have the same `request_id`).
+    """
     GetExecution: _grpc.UnaryUnaryMultiCallable[_tool_execution_pb2.GetExecutionRequest, _tool_execution_pb2.GetExecutionResponse]
     """Returns one execution as it is now, whatever its outcome.
 
@@ -172,6 +202,36 @@ class ToolExecutionAsyncStub(ToolExecutionStub):
 
     Errors: as Execute, and ABORTED (SLOW_CONSUMER: the reader lagged until an
     event that must not be dropped was gone; re-attach with WaitExecution).
+    """
+    BatchExecute: _aio.UnaryUnaryMultiCallable[_tool_execution_pb2.BatchExecuteRequest, _tool_execution_pb2.BatchExecuteResponse]  # type: ignore[assignment]
+    """Runs 1 to 100 calls, at most `max_parallel` at a time, and answers when all
+    have ended: one execution for each call, in the order of the calls.
+
+    Each call passes every check and limit by itself, as if it had been made by
+    Execute, and what becomes of it is data: also what would be a status of
+    Execute is the `error` of its execution, and the other calls go on. A call
+    that was refused has no `execution_id` and is REJECTED; one whose `request_id`
+    belongs to a side effect of which nobody knows the outcome is OUTCOME_UNKNOWN
+    and names the first execution.
+
+    Calls are begun in their order. The caller's gRPC deadline, less 4 % and 20 ms,
+    holds for the whole: what it cuts off ends as under Execute, and calls that it
+    left no time to begin are REJECTED with CLIENT_DEADLINE, `outcome` =
+    `not_started`. A call's own limits count from when it is begun. A call that
+    goes on when the time is up (it was detached, or others wait for it) is
+    answered as it stands, its state not terminal, with error CLIENT_DEADLINE and
+    `outcome` = `unknown`. If the caller cancels or disconnects, nothing more is
+    begun, and what runs is left as a caller of Execute leaves its call.
+
+    The answer has at most 16 MiB; clients whose own limit is lower, as gRPC's
+    default of 4 MiB is, must raise it. Where all results together would be more, the
+    largest are left out: such an execution is SUCCEEDED without `result`, with
+    error PAYLOAD_TOO_LARGE, and GetExecution has the result. Results that the
+    record does not keep as they are, because of secrets or because the tool
+    keeps none, are left out last of all; metadata `kept` = `false` says so.
+
+    Errors: INVALID_ARGUMENT (`calls` are none or more than 100, `max_parallel` is
+    out of range, two calls have the same `request_id`).
     """
     GetExecution: _aio.UnaryUnaryMultiCallable[_tool_execution_pb2.GetExecutionRequest, _tool_execution_pb2.GetExecutionResponse]  # type: ignore[assignment]
     """Returns one execution as it is now, whatever its outcome.
@@ -276,6 +336,42 @@ class ToolExecutionServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: as Execute, and ABORTED (SLOW_CONSUMER: the reader lagged until an
         event that must not be dropped was gone; re-attach with WaitExecution).
+        """
+
+    @_abc_1.abstractmethod
+    def BatchExecute(
+        self,
+        request: _tool_execution_pb2.BatchExecuteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tool_execution_pb2.BatchExecuteResponse, _abc.Awaitable[_tool_execution_pb2.BatchExecuteResponse]]:
+        """Runs 1 to 100 calls, at most `max_parallel` at a time, and answers when all
+        have ended: one execution for each call, in the order of the calls.
+
+        Each call passes every check and limit by itself, as if it had been made by
+        Execute, and what becomes of it is data: also what would be a status of
+        Execute is the `error` of its execution, and the other calls go on. A call
+        that was refused has no `execution_id` and is REJECTED; one whose `request_id`
+        belongs to a side effect of which nobody knows the outcome is OUTCOME_UNKNOWN
+        and names the first execution.
+
+        Calls are begun in their order. The caller's gRPC deadline, less 4 % and 20 ms,
+        holds for the whole: what it cuts off ends as under Execute, and calls that it
+        left no time to begin are REJECTED with CLIENT_DEADLINE, `outcome` =
+        `not_started`. A call's own limits count from when it is begun. A call that
+        goes on when the time is up (it was detached, or others wait for it) is
+        answered as it stands, its state not terminal, with error CLIENT_DEADLINE and
+        `outcome` = `unknown`. If the caller cancels or disconnects, nothing more is
+        begun, and what runs is left as a caller of Execute leaves its call.
+
+        The answer has at most 16 MiB; clients whose own limit is lower, as gRPC's
+        default of 4 MiB is, must raise it. Where all results together would be more, the
+        largest are left out: such an execution is SUCCEEDED without `result`, with
+        error PAYLOAD_TOO_LARGE, and GetExecution has the result. Results that the
+        record does not keep as they are, because of secrets or because the tool
+        keeps none, are left out last of all; metadata `kept` = `false` says so.
+
+        Errors: INVALID_ARGUMENT (`calls` are none or more than 100, `max_parallel` is
+        out of range, two calls have the same `request_id`).
         """
 
     @_abc_1.abstractmethod

@@ -8,7 +8,7 @@ from toolwright_server.errors import Reason
 from toolwright_server.identity import Caller
 from toolwright_server.records.audit.model import Entry, Fact, Kind
 
-# Nobody's refusal: the caller is not known, left, or was told that the server cannot do it now.
+# Nobody's refusal: the caller is not known, left, or was told that the server cannot do it now, or did not begin it.
 UNAUDITED = frozenset(
     reason.name
     for reason in (
@@ -19,6 +19,7 @@ UNAUDITED = frozenset(
         Reason.STORE_UNAVAILABLE,
         Reason.RECORD_FAILED,
         Reason.INTERNAL,
+        Reason.BATCH_STOPPED,
     )
 )
 # What a client may make an entry hold of its own text.

@@ -1,0 +1,1 @@
+"""Batches: many calls of one rpc, and their answers."""
