@@ -56,6 +56,15 @@ class Stopped(IntEnum):
     UNKNOWN = 3
 
 
+class Source(IntEnum):
+    """Where a result came from; numbers are those of the contract."""
+
+    TOOL = 1
+    CACHE = 2
+    JOINED = 3
+    FALLBACK = 4
+
+
 @dataclass(frozen=True, slots=True)
 class LimitWarning:
     """A limit that is nearly used up; the fields are those of the contract. `reset_time` None: it never begins anew."""
@@ -162,6 +171,8 @@ class Execution:
     balance_micros: int | None = None
     # Limits that it came near to.
     warnings: tuple[LimitWarning, ...] = ()
+    # Where its result came from, if it has one.
+    source: Source = Source.TOOL
 
     def move(self, to: State) -> None:
         """Enter another state. Raises ValueError for a move that the table does not allow."""

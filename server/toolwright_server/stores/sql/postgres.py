@@ -15,6 +15,7 @@ from toolwright_server.stores.sql.change import Fenced, Linker, NoLinker, Refuse
 from toolwright_server.stores.sql.engine import DatabaseOptions, postgres_engine
 from toolwright_server.stores.sql.group import Claim, ClaimKey, Outcome, Pending
 from toolwright_server.stores.sql.moves import moved
+from toolwright_server.stores.sql.rollups import ROLLUPS
 
 _logger = logging.getLogger(__name__)
 
@@ -131,6 +132,11 @@ class PostgresSink:
         moves = group.moves(items, lost)
         if moves:
             await connection.run_sync(moved, items, moves, self._clock())
+        uses = group.uses(items, lost)
+        if uses:
+            for rollup in ROLLUPS:
+                text, arrays = rollup.postgres(uses)
+                await raw.execute(text, *arrays)
         entries = group.entries(items, lost)
         if entries:
             for head in self._linker.doubts():

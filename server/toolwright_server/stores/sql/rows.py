@@ -8,7 +8,7 @@ import orjson
 
 from toolwright_server.catalog.model import Effect
 from toolwright_server.execution.deadline import DeadlineSource
-from toolwright_server.execution.model import Execution, LimitWarning, State, Stopped
+from toolwright_server.execution.model import Execution, LimitWarning, Source, State, Stopped
 from toolwright_server.identity import Caller
 from toolwright_server.stores import failures
 from toolwright_server.stores.sql.tables import executions
@@ -114,6 +114,7 @@ def execution(row: Sequence[Any]) -> Execution:
         metered=body.get("metered", False),
         reported_micros=body.get("reported_micros", 0),
         warnings=tuple(LimitWarning(*kept) for kept in body.get("warnings", ())),
+        source=Source(body.get("source", Source.TOOL)),
     )
 
 
@@ -139,6 +140,8 @@ def _body(execution: Execution) -> dict[str, Any]:
         body["reported_micros"] = execution.reported_micros
     if execution.warnings:
         body["warnings"] = [astuple(warning) for warning in execution.warnings]
+    if execution.source is not Source.TOOL:
+        body["source"] = int(execution.source)
     if execution.failure is not None:
         body["failure"] = failures.plain(execution.failure)
     return body

@@ -17,6 +17,7 @@ from toolwright_server.stores.sql.change import Entry, Fenced, Linker, NoLinker,
 from toolwright_server.stores.sql.engine import DatabaseOptions, sqlite_engine
 from toolwright_server.stores.sql.group import Claim, ClaimKey, Outcome, Pending
 from toolwright_server.stores.sql.moves import moved
+from toolwright_server.stores.sql.rollups import ROLLUPS
 
 _logger = logging.getLogger(__name__)
 
@@ -127,6 +128,11 @@ class SqliteSink:
         moves = group.moves(items, lost)
         if moves:
             moved(connection, items, moves, self._clock())
+        uses = group.uses(items, lost)
+        if uses:
+            for rollup in ROLLUPS:
+                for text, values in rollup.sqlite(uses):
+                    cursor.execute(text, values)
         entries = group.entries(items, lost)
         if entries:
             self._link(cursor, entries)
