@@ -106,7 +106,11 @@ async def test_each_outcome_attempts_costs_sources_and_times_are_counted(make_st
     found = {name: figures.of(name) for name in ("succeeded", "outcome_unknown", "rejected", "attempted", "attempts")}
     assert found == {"succeeded": 5, "outcome_unknown": 1, "rejected": 1, "attempted": 5, "attempts": 7}
     assert [figures.of(name) for name in ("cached", "joined", "fallbacks")] == [1, 1, 1]
-    assert (figures.of("cost_micros"), figures.of("queue_micros"), figures.of("tool_micros")) == (70, 3_501_000, 1_519_000)
+    assert (figures.of("cost_micros"), figures.of("queue_micros"), figures.of("tool_micros")) == (
+        70,
+        3_501_000,
+        1_519_000,
+    )
     assert (await summed(kept))[()] == figures
 
 

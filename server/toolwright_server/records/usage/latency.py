@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 GROWTH: Final = 1.05
-SHORTEST_SECONDS: Final = 1e-4
+_SCALE: Final = 1e4  # The first bucket ends at 100 µs.
 LAST_BUCKET: Final = 425
 
 _LOG: Final = math.log(GROWTH)
@@ -18,14 +18,12 @@ _LOG: Final = math.log(GROWTH)
 
 def bucket(seconds: float) -> int:
     """Where a time belongs."""
-    if seconds <= SHORTEST_SECONDS:
-        return 0
-    return min(LAST_BUCKET, math.ceil(math.log(seconds / SHORTEST_SECONDS) / _LOG))
+    return min(LAST_BUCKET, math.ceil(math.log(max(1.0, seconds * _SCALE)) / _LOG))
 
 
 def middle(number: int) -> float:
     """What a time in this bucket is answered as, in seconds."""
-    return SHORTEST_SECONDS * GROWTH ** (number - 0.5 if number else 0)
+    return GROWTH ** (number - 0.5 if number else 0) / _SCALE
 
 
 def quantiles(buckets: Mapping[int, int], shares: Sequence[float]) -> list[float] | None:

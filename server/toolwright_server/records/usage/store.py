@@ -1,4 +1,4 @@
-"""What usage needs of a store: a Protocol of one verb. What goes into the sums, stores take from outcomes themselves."""
+"""What usage needs of a store: a Protocol of one verb. What is summed, stores take from outcomes themselves."""
 
 from collections.abc import Mapping
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""Answers questions about usage: who may ask what, which rows come first. Knows neither gRPC nor where sums are kept."""
+"""Answers questions about usage: who may ask what, which rows come first. Knows neither gRPC nor databases."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -75,7 +75,7 @@ class Usage:
         self._clock = clock
 
     async def query(self, asked: Asked, by: Caller) -> Answer:
-        """What was asked for, as far as the caller may see it. Raises INVALID_ARGUMENTS, FORBIDDEN, STORE_UNAVAILABLE."""
+        """What was asked for. Raises INVALID_ARGUMENTS, STORE_UNAVAILABLE and FORBIDDEN."""
         if asked.unused and asked.dimensions != (Dimension.TOOL,):
             raise invalid("include_unused", "needs group_by with TOOL and nothing else")
         query = self._query(asked, by)

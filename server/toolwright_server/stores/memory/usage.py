@@ -1,4 +1,4 @@
-"""Figures of usage in memory, for servers that keep nothing beyond their own life: bounded, the oldest hours go first."""
+"""Figures of usage in memory, for servers that keep nothing beyond their own life. The oldest hours go first."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -8,7 +8,7 @@ from toolwright_server.records.usage.store import too_many
 
 ROWS_KEPT: Final = 20_000
 
-# User, agent, tool and the rest, as in a Use, without the hour.
+# Tenant, user, agent, tool and category, as in a Use.
 _Key = tuple[str | int, ...]
 _FIELDS: Final = {
     Dimension.TENANT: 0,

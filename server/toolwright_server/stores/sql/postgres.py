@@ -10,12 +10,11 @@ import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from toolwright_server.stores.sql import group, statements
+from toolwright_server.stores.sql import group, rollups, statements
 from toolwright_server.stores.sql.change import Fenced, Linker, NoLinker, Refused, Unavailable, Unkept
 from toolwright_server.stores.sql.engine import DatabaseOptions, postgres_engine
 from toolwright_server.stores.sql.group import Claim, ClaimKey, Outcome, Pending
 from toolwright_server.stores.sql.moves import moved
-from toolwright_server.stores.sql.rollups import ROLLUPS
 
 _logger = logging.getLogger(__name__)
 
@@ -132,11 +131,8 @@ class PostgresSink:
         moves = group.moves(items, lost)
         if moves:
             await connection.run_sync(moved, items, moves, self._clock())
-        uses = group.uses(items, lost)
-        if uses:
-            for rollup in ROLLUPS:
-                text, arrays = rollup.postgres(uses)
-                await raw.execute(text, *arrays)
+        for text, arrays in rollups.postgres_statements(group.uses(items, lost)):
+            await raw.execute(text, *arrays)
         entries = group.entries(items, lost)
         if entries:
             for head in self._linker.doubts():

@@ -5,17 +5,20 @@ first cannot tell. Rows are added to in the order of their keys, those by user f
 each other in a circle; on PostgreSQL each server has a sheet of its own (`shard`), so that they hardly wait at all.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import add
 from typing import Any, Final
 
 import orjson
 import sqlalchemy as sa
 
-from toolwright_server.records.usage.model import COUNTS, Figures, Use
+from toolwright_server.records.usage.model import COUNTS, Use
 from toolwright_server.stores.sql.statements import Unnest, Values
 from toolwright_server.stores.sql.tables import usage_by_tool, usage_by_user
 
 _Row = tuple[Any, ...]
+# Counts, and latencies by bucket, of each key.
+_Sums = dict[_Row, tuple[Sequence[int], dict[int, int]]]
 
 _SQLITE_MERGED: Final = (
     "(SELECT json_group_object(bucket, count) FROM (SELECT bucket, sum(count) AS count FROM ("
@@ -28,34 +31,58 @@ _POSTGRES_MERGED: Final = (
     "SELECT key, value::bigint FROM jsonb_each_text(excluded.latencies)) AS each GROUP BY bucket "
     "HAVING sum(count) <> 0) AS merged)"
 )
+# What of a Use are the key by user, and of that the key by tool.
+_KEY: Final = slice(0, 7)
+_HOUR, _TENANT, _TOOL, _CATEGORY, _SHARD = 0, 1, 4, 5, 6
 
 
-class Rollup:
-    """One of the tables, and how it is added to."""
+def sqlite_statements(uses: Iterable[tuple[int, Use]]) -> Iterable[tuple[str, list[Any]]]:
+    """What adds the uses that have a 1, and takes away those that have a -1."""
+    by_user = _by_user(uses)
+    yield from _SQLITE_BY_USER.batches(_rows(by_user))
+    yield from _SQLITE_BY_TOOL.batches(_rows(_by_tool(by_user)))
 
-    def __init__(self, table: sa.Table, key: Sequence[int]) -> None:
-        # Which fields of a Use are its key, in the order of the columns.
-        self._key = tuple(key)
-        self._sqlite = Values(table, _adding(table, _SQLITE_MERGED))
-        self._postgres = Unnest(table, _adding(table, _POSTGRES_MERGED))
 
-    def sqlite(self, uses: Sequence[tuple[int, Use]]) -> Iterator[tuple[str, list[Any]]]:
-        """Statements with their parameters."""
-        return self._sqlite.batches(self._rows(uses))
+def postgres_statements(uses: Iterable[tuple[int, Use]]) -> Iterable[tuple[str, list[_Row]]]:
+    """The same for PostgreSQL."""
+    by_user = _by_user(uses)
+    if not by_user:
+        return
+    yield _POSTGRES_BY_USER.text, _POSTGRES_BY_USER.arrays(_rows(by_user))
+    yield _POSTGRES_BY_TOOL.text, _POSTGRES_BY_TOOL.arrays(_rows(_by_tool(by_user)))
 
-    def postgres(self, uses: Sequence[tuple[int, Use]]) -> tuple[str, list[tuple[Any, ...]]]:
-        """One statement with its parameters."""
-        return self._postgres.text, self._postgres.arrays(self._rows(uses))
 
-    def _rows(self, uses: Iterable[tuple[int, Use]]) -> list[_Row]:
-        sums: dict[_Row, Figures] = {}
-        for sign, use in uses:
-            key = tuple(use[number] for number in self._key)
-            figures = sums.get(key)
-            if figures is None:
-                figures = sums[key] = Figures()
-            figures.add(use, sign)
-        return [(*key, *sums[key].counts, _text(sums[key].latencies)) for key in sorted(sums)]
+def _by_user(uses: Iterable[tuple[int, Use]]) -> _Sums:
+    sums: _Sums = {}
+    for sign, use in uses:
+        counts = use.counts if sign > 0 else tuple(-count for count in use.counts)
+        _add(sums, use[_KEY], counts, {} if use.bucket is None else {use.bucket: sign})
+    return sums
+
+
+def _by_tool(by_user: _Sums) -> _Sums:
+    sums: _Sums = {}
+    for key, (counts, latencies) in by_user.items():
+        _add(sums, (key[_HOUR], key[_TENANT], key[_TOOL], key[_CATEGORY], key[_SHARD]), counts, latencies.copy())
+    return sums
+
+
+def _add(sums: _Sums, key: _Row, counts: Sequence[int], latencies: dict[int, int]) -> None:
+    known = sums.get(key)
+    if known is None:
+        sums[key] = counts, latencies
+        return
+    sums[key] = list(map(add, known[0], counts)), known[1]
+    for bucket, count in latencies.items():
+        known[1][bucket] = known[1].get(bucket, 0) + count
+
+
+def _rows(sums: _Sums) -> list[_Row]:
+    return [(*key, *sums[key][0], _text(sums[key][1])) for key in sorted(sums)]
+
+
+def _text(latencies: Mapping[int, int]) -> str:
+    return orjson.dumps(latencies, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def _adding(table: sa.Table, merged: str) -> str:
@@ -65,11 +92,7 @@ def _adding(table: sa.Table, merged: str) -> str:
     return f"ON CONFLICT ({key}) DO UPDATE SET {', '.join(sums)}, latencies = {merged.format(table=table.name)} "
 
 
-def _text(latencies: dict[int, int]) -> str:
-    return orjson.dumps(
-        {bucket: count for bucket, count in latencies.items() if count}, option=orjson.OPT_NON_STR_KEYS
-    ).decode()
-
-
-# The second leaves users and agents out. The order in which they are written.
-ROLLUPS: Final = (Rollup(usage_by_user, (0, 1, 2, 3, 4, 5, 6)), Rollup(usage_by_tool, (0, 1, 4, 5, 6)))
+_SQLITE_BY_USER: Final = Values(usage_by_user, _adding(usage_by_user, _SQLITE_MERGED))
+_SQLITE_BY_TOOL: Final = Values(usage_by_tool, _adding(usage_by_tool, _SQLITE_MERGED))
+_POSTGRES_BY_USER: Final = Unnest(usage_by_user, _adding(usage_by_user, _POSTGRES_MERGED))
+_POSTGRES_BY_TOOL: Final = Unnest(usage_by_tool, _adding(usage_by_tool, _POSTGRES_MERGED))

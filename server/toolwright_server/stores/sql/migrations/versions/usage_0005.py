@@ -77,10 +77,11 @@ def upgrade() -> None:
             sqlite_with_rowid=False,
         )
     metadata.create_all(op.get_bind())
-    _fill(op.get_bind())
+    fill(op.get_bind())
 
 
-def _fill(connection: sa.Connection) -> None:
+def fill(connection: sa.Connection, held: int = _HELD) -> None:
+    """Count every execution that has ended, holding so many sums in memory at once."""
     by_tool: _Sums = {}
     by_user: _Sums = {}
     for row in _ended(connection):
@@ -88,7 +89,7 @@ def _fill(connection: sa.Connection) -> None:
         counts, bucket = _counts(row)
         _add(by_tool, (hour, row.tenant, row.tool, row.category, shard), counts, bucket)
         _add(by_user, (hour, row.tenant, row.user_id, row.agent_id, row.tool, row.category, shard), counts, bucket)
-        if len(by_user) >= _HELD:
+        if len(by_user) >= held:
             _write(connection, "usage_by_tool", _BY_TOOL, by_tool)
             _write(connection, "usage_by_user", _BY_USER, by_user)
     _write(connection, "usage_by_tool", _BY_TOOL, by_tool)
@@ -115,7 +116,7 @@ def _counts(row: Any) -> tuple[list[int], int | None]:
 
 
 def _bucket(seconds: float) -> int:
-    return 0 if seconds <= 1e-4 else min(425, math.ceil(math.log(seconds / 1e-4) / math.log(1.05)))
+    return min(425, math.ceil(math.log(max(1.0, seconds * 1e4)) / math.log(1.05)))
 
 
 def _add(sums: _Sums, key: tuple[Any, ...], counts: list[int], bucket: int | None) -> None:
