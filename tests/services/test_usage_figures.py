@@ -4,10 +4,14 @@ import asyncio
 import csv
 import io
 import json
+import re
+import shlex
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.contracts.executions import row
 from toolwright.v1 import usage_pb2 as pb
@@ -15,6 +19,7 @@ from toolwright_server.commands import report, stats
 from toolwright_server.commands.usage_figures import Wanted
 from toolwright_server.execution.model import State
 from toolwright_server.identity import Caller
+from toolwright_server.main import app
 
 from .rpc_serving import refused
 from .usage_serving import ADMIN, AGENT, OPERATOR, Serving, serving
@@ -202,3 +207,27 @@ async def test_a_report_is_a_document_or_one_table(tmp_path: Any, capsys: pytest
         assert ("Most costly tools", "kb.find", "2500000") in [
             (each["section"], each["name"], each["cost_micros"]) for each in lines
         ]
+
+
+async def test_the_commands_of_the_document_do_what_they_are_for(tmp_path: Any) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "usage.md").read_text()
+    commands = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)[0].splitlines()
+    async with serving(tmp_path) as there:
+        await filled(there)
+        for command in commands:
+            typed = shlex.split(command)[1:]
+            address = {"TOOLWRIGHT_ADDRESS": there.address}
+            ended = await asyncio.to_thread(CliRunner().invoke, app, typed, env=address)
+            assert (ended.exit_code, ended.stderr) == (0, ""), command
+            if "csv" in command:
+                heads, *lines = ended.stdout.splitlines()
+                assert "call_count" in heads.split(",")
+                assert lines
+            elif "report" in command:
+                assert ended.stdout.startswith("# Usage from ")
+            else:
+                found = json.loads(ended.stdout)
+                assert found["total"]["call_count"] == 6
+                assert ("crm.new" in {each["tool"] for each in found["rows"]}) == ("--unused" in command)
+        ended = await asyncio.to_thread(CliRunner().invoke, app, ["report", "--week", "--since", "1d"])
+        assert ended.exit_code == 2

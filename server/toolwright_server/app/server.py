@@ -208,7 +208,8 @@ class _Server:
         return rpc
 
     def _offered(self, tenant: str) -> list[tuple[str, str]]:
-        return [(tool.name, tool.category) for tool in self._catalog.newest(tenant)]
+        tools = self._catalog.newest(tenant)
+        return [(tool.name, tool.category) for tool in tools if tool.terms is None or tool.terms.enabled]
 
     def _lost(self) -> None:
         """Another server took this one for dead: what runs here is not its own any more, and it ends at once."""

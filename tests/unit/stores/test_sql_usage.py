@@ -24,7 +24,7 @@ from toolwright_server.stores.sql.migrations.versions import usage_0005
 from toolwright_server.stores.sql.postgres import PostgresSink
 from toolwright_server.stores.sql.recovery import SqlRecovery
 from toolwright_server.stores.sql.sqlite import SqliteSink
-from toolwright_server.stores.sql.tables import executions, usage_by_tool, usage_by_user
+from toolwright_server.stores.sql.tables import usage_by_tool, usage_by_user
 from toolwright_server.stores.sql.usage import SqlUsage
 from toolwright_server.stores.sql.writer import Writer, WriterOptions
 
@@ -102,31 +102,27 @@ async def counts(kept: Kept) -> dict[str, int]:
     return {name: found.of(name) for name in ("succeeded", "failed", "outcome_unknown") if found.of(name)}
 
 
-async def test_an_outcome_that_is_learned_later_moves_to_where_it_belongs(kept: Kept) -> None:
-    await kept.add(*(ended(name, State.OUTCOME_UNKNOWN, hold_micros=70) for name in "abc"), ended("d"))
+async def test_each_execution_counts_once_as_what_it_turned_out_to_be(kept: Kept) -> None:
+    running = [row(name, create_time=NOW - DAY) for name in ("dead", "ends", "goes on")]
+    for each in running:
+        each.move(State.RUNNING)
+    await kept.add(*running, *(ended(name, State.OUTCOME_UNKNOWN, hold_micros=70) for name in "abc"), ended("d"))
     assert await counts(kept) == {"succeeded": 1, "outcome_unknown": 3}
+    running[1].move(State.SUCCEEDED)
+    await kept.add(running[1])
+    # A server died, and what it ran is settled by another one.
+    await kept.recovery.decide("dead", verdict(State.OUTCOME_UNKNOWN))
+    assert await counts(kept) == {"succeeded": 2, "outcome_unknown": 4}
+    # What became of two of them is learned.
     await kept.recovery.decide("a", verdict(State.SUCCEEDED))
     await kept.recovery.decide("b", verdict(State.FAILED))
-    assert await counts(kept) == {"succeeded": 2, "failed": 1, "outcome_unknown": 1}
+    assert await counts(kept) == {"succeeded": 3, "failed": 1, "outcome_unknown": 2}
     assert (await kept.summed())[()].of("cost_micros") == 70
-    assert await kept.agrees()
-
-
-async def test_what_is_decided_in_the_commit_that_keeps_it_is_counted_once(kept: Kept) -> None:
+    # Of one, in the commit that keeps that it is unknown.
     await asyncio.gather(
-        kept.add(ended("a", State.OUTCOME_UNKNOWN)), kept.recovery.decide("a", verdict(State.SUCCEEDED))
+        kept.add(ended("e", State.OUTCOME_UNKNOWN)), kept.recovery.decide("e", verdict(State.SUCCEEDED))
     )
-    assert await counts(kept) == {"succeeded": 1}
-    assert await kept.agrees()
-
-
-async def test_what_a_dead_server_left_is_counted_once_when_it_is_settled(kept: Kept) -> None:
-    running = row("a", create_time=NOW - DAY)
-    running.move(State.RUNNING)
-    await kept.add(running)
-    assert await counts(kept) == {}
-    await kept.recovery.decide("a", verdict(State.OUTCOME_UNKNOWN))
-    assert await counts(kept) == {"outcome_unknown": 1}
+    assert await counts(kept) == {"succeeded": 4, "failed": 1, "outcome_unknown": 2}
     assert await kept.agrees()
 
 
@@ -137,13 +133,6 @@ async def test_outcomes_that_were_kept_beside_the_database_are_counted_once_howe
             await kept.recovery.restore(ended(execution_id), (), frees=False)
     assert await counts(kept) == {"succeeded": 4}
     assert await kept.agrees()
-
-
-async def test_nothing_is_taken_from_figures_that_are_erased(kept: Kept) -> None:
-    await kept.add(ended("a", State.OUTCOME_UNKNOWN, days_ago=401))
-    assert await kept.usage.erase(NOW - 400 * DAY, 500) == 2
-    await kept.recovery.decide("a", verdict(State.SUCCEEDED))
-    assert await kept.summed() == {}
 
 
 async def test_a_group_that_is_refused_and_tried_again_in_parts_is_counted_once(kept: Kept) -> None:
@@ -159,10 +148,11 @@ async def test_a_group_that_is_refused_and_tried_again_in_parts_is_counted_once(
     assert await kept.agrees()
 
 
-async def test_old_hours_are_erased_and_no_others(kept: Kept) -> None:
-    old = [ended(f"old-{number}", days_ago=401 + number, agent_id=f"x{number}") for number in range(3)]
+async def test_old_hours_are_erased_and_no_others_and_nothing_is_taken_from_what_is_gone(kept: Kept) -> None:
+    old = [ended(f"old-{number}", State.OUTCOME_UNKNOWN, days_ago=401 + number, agent_id="x") for number in range(3)]
     await kept.add(*old, ended("new", days_ago=399))
     assert [await kept.usage.erase(NOW - 400 * DAY, 4) for _ in range(3)] == [4, 2, 0]
+    await kept.recovery.decide("old-0", verdict(State.SUCCEEDED))
     assert await counts(kept) == {"succeeded": 1}
     async with kept.database.reading() as connection:
         for table in (usage_by_user, usage_by_tool):
@@ -195,6 +185,7 @@ async def done(kept: Kept, work: Callable[[sa.Connection], object]) -> None:
     await kept.writer.submit(Change(work=silent))
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_a_question_that_comes_to_too_many_rows_is_refused(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage, "MOST_ROWS", 2)
     await kept.add(*(ended(name, agent_id=name) for name in "abc"))
@@ -203,12 +194,11 @@ async def test_a_question_that_comes_to_too_many_rows_is_refused(kept: Kept, mon
         await kept.summed(Dimension.AGENT)
 
 
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 async def test_servers_that_count_the_same_at_the_same_time_neither_lose_anything_nor_block_each_other(
     kept: Kept,
 ) -> None:
     options = kept.database.options
-    if options.is_sqlite:
-        pytest.skip("a SQLite file has one server")
     writers = [Writer(PostgresSink(options), WriterOptions(group_changes=8)) for _ in range(3)]
     for writer in writers:
         await writer.open()
@@ -228,19 +218,3 @@ async def test_servers_that_count_the_same_at_the_same_time_neither_lose_anythin
     assert await kept.agrees()
     for writer in writers:
         await writer.close()
-
-
-async def test_all_executions_are_counted_when_they_end(kept: Kept) -> None:
-    """Whatever order they come in: the first commit knows some as running."""
-    running = [row(f"r{number}", create_time=NOW - number * 900) for number in range(20)]
-    await kept.add(*running)
-    assert await counts(kept) == {}
-    for each in running[:15]:
-        each.move(State.RUNNING)
-        each.move(State.SUCCEEDED)
-        each.end_time = NOW
-    await kept.add(*running[:15])
-    assert await counts(kept) == {"succeeded": 15}
-    assert await kept.agrees()
-    async with kept.database.reading() as connection:
-        assert await connection.scalar(sa.select(sa.func.count()).select_from(executions)) == 20

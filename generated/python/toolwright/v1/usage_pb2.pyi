@@ -702,8 +702,8 @@ class QueryUsageRequest(_message.Message):
     order: Global___UsageOrder.ValueType
     """Which rows come first."""
     include_unused: _builtins.bool
-    """Add a row without calls for each tool that the caller may call and that was
-    not called. Only with `group_by` TOOL alone. Absent: false.
+    """Add a row without calls for each enabled tool that the caller may call and
+    that was not called. Only with `group_by` TOOL alone. Absent: false.
     """
     @_builtins.property
     def group_by(self) -> _containers.RepeatedScalarFieldContainer[Global___UsageDimension.ValueType]:

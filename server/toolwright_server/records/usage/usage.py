@@ -22,7 +22,7 @@ from toolwright_server.records.usage.store import UsageStore
 DEFAULT_HOURS: Final = 7 * 24
 _SLOW: Final = (0.95,)
 
-# The tools that a tenant (empty: nobody) is offered, by name and category.
+# The tools that are enabled for a tenant (empty: for nobody in particular), by name and category.
 Offered = Callable[[str], Sequence[tuple[str, str]]]
 
 
