@@ -26,7 +26,7 @@ Timed = Callable[[Callable[[], Awaitable[object]]], Awaitable[float]]
 
 async def report_costs(writer: Writer, made: Sequence[Execution], group: int) -> None:
     """CPU for each call of a group's sums, once counted and then taken back: of these calls, and of one user's."""
-    for name, calls in (("users, agents and tools at random", made), ("one user's", made[:1] * len(made))):
+    for name, calls in (("users, agents and tools at random", made), ("one user's", [made[0]] * len(made))):
         began = time.process_time()
         uses = [used(each) for each in calls]
         await _write(writer, 1, uses, group)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from typer.testing import CliRunner
 
 from tests.contracts.executions import row
@@ -49,7 +50,7 @@ async def filled(there: Serving) -> None:
         await there.store.settle(made)
 
 
-async def asked(there: Serving, *group_by: int, **more: Any) -> pb.QueryUsageResponse:
+async def asked(there: Serving, *group_by: Any, **more: Any) -> pb.QueryUsageResponse:
     return await there.stub.QueryUsage(pb.QueryUsageRequest(group_by=group_by, **more))
 
 
@@ -83,14 +84,18 @@ async def test_agents_see_a_user_of_theirs_operators_their_tenant_and_admins_all
         (AGENT, pb.QueryUsageRequest(user_id="bob"), "FORBIDDEN"),
         (AGENT, pb.QueryUsageRequest(tenant_id="zenith"), "FORBIDDEN"),
         (OPERATOR, pb.QueryUsageRequest(tenant_id="zenith"), "FORBIDDEN"),
-        (OPERATOR, pb.QueryUsageRequest(group_by=[0]), "INVALID_ARGUMENTS"),
+        (OPERATOR, pb.QueryUsageRequest(group_by=[pb.USAGE_DIMENSION_UNSPECIFIED]), "INVALID_ARGUMENTS"),
         (OPERATOR, pb.QueryUsageRequest(group_by=[TOOL, TOOL]), "INVALID_ARGUMENTS"),
         (OPERATOR, pb.QueryUsageRequest(group_by=[TOOL, USER], include_unused=True), "INVALID_ARGUMENTS"),
         (OPERATOR, pb.QueryUsageRequest(tool="a\nb"), "INVALID_ARGUMENTS"),
         (OPERATOR, pb.QueryUsageRequest(page_size=1_001), "INVALID_ARGUMENTS"),
-        (OPERATOR, pb.QueryUsageRequest(start_time={"seconds": HOUR}, end_time={"seconds": HOUR}), "INVALID_ARGUMENTS"),
-        (OPERATOR, pb.QueryUsageRequest(start_time={"seconds": -1, "nanos": -1}), "INVALID_ARGUMENTS"),
-        (OPERATOR, pb.QueryUsageRequest(end_time={"seconds": 1 << 62}), "INVALID_ARGUMENTS"),
+        (
+            OPERATOR,
+            pb.QueryUsageRequest(start_time=Timestamp(seconds=HOUR), end_time=Timestamp(seconds=HOUR)),
+            "INVALID_ARGUMENTS",
+        ),
+        (OPERATOR, pb.QueryUsageRequest(start_time=Timestamp(nanos=-1)), "INVALID_ARGUMENTS"),
+        (OPERATOR, pb.QueryUsageRequest(end_time=Timestamp(seconds=1 << 62)), "INVALID_ARGUMENTS"),
     ],
 )
 async def test_what_is_not_for_the_caller_or_cannot_be_meant_is_refused(

@@ -20,7 +20,7 @@ from toolwright_server.records.usage.model import Dimension, Figures, Group, Usa
 from toolwright_server.stores.sql import rows, usage
 from toolwright_server.stores.sql.change import Change
 from toolwright_server.stores.sql.engine import Database
-from toolwright_server.stores.sql.migrations.versions import usage_0005
+from toolwright_server.stores.sql.migrations.versions import usage_0005  # pyright: ignore[reportMissingTypeStubs]
 from toolwright_server.stores.sql.postgres import PostgresSink
 from toolwright_server.stores.sql.recovery import SqlRecovery
 from toolwright_server.stores.sql.sqlite import SqliteSink
