@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     )
     from toolwright_server.catalog.functions import Toolkit, ToolkitSettings, tool
     from toolwright_server.catalog.look_up import Found, LookedUp, NotDone, StillUnknown, UnknownExecution
-    from toolwright_server.catalog.model import Effect, RetryPolicy, Runs
+    from toolwright_server.catalog.model import CircuitPolicy, Effect, RetryPolicy, Runs
 
 __all__ = [
     "AsyncToolContext",
+    "CircuitPolicy",
     "Effect",
     "Found",
     "LookedUp",
@@ -38,7 +39,7 @@ _HOMES = {
     "context": ("AsyncToolContext", "SyncToolContext", "ToolCallError", "ToolContext", "ToolError"),
     "functions": ("Toolkit", "ToolkitSettings", "tool"),
     "look_up": ("Found", "LookedUp", "NotDone", "StillUnknown", "UnknownExecution"),
-    "model": ("Effect", "RetryPolicy", "Runs"),
+    "model": ("CircuitPolicy", "Effect", "RetryPolicy", "Runs"),
 }
 
 
