@@ -1,6 +1,7 @@
 """`python -m benchmarks.history`: fills a database with executions and says what each costs and how long pages take.
 
-Prints the insert rate, CPU and bytes per execution, the time of each kind of read at several depths, and the memory.
+Prints the insert rate, CPU and bytes per execution, the time of each kind of read at several depths, what figures of
+usage cost and how long questions about them take, and the memory.
 """
 
 import argparse
@@ -32,12 +33,17 @@ from toolwright_server.stores.sql.engine import Database, DatabaseOptions, locat
 from toolwright_server.stores.sql.executions import SqlExecutionStore
 from toolwright_server.stores.sql.postgres import PostgresSink
 from toolwright_server.stores.sql.sqlite import SqliteSink
-from toolwright_server.stores.sql.writer import Writer, WriterOptions
+from toolwright_server.stores.sql.writer import DAY_SECONDS, Writer, WriterOptions
+
+from .usage import report_costs, report_usage
 
 TENANTS, USERS = 10, 100
 PAGE = 50
 IN_FLIGHT = 256
 READS = 30
+READ_SECONDS = 10.0
+# Executions whose figures of usage are written once more, to see what that costs.
+COSTED = 20_000
 SQLITE_BYTES = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
 NAMES = ("crm.contact.get", "crm.contact.create", "knowledge.search", "diagnostics.echo", "http.fetch")
 
@@ -46,19 +52,21 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.history", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--count", type=int, default=1_000_000, help="executions (default 1,000,000)")
+    parser.add_argument("--days", type=float, default=7.0, help="in which they were made, until now (default 7)")
     parser.add_argument("--database-url", default="", help="default: a SQLite file in a temporary folder")
     parser.add_argument("--synchronous", choices=("full", "normal", "off"), default="normal", help="of SQLite")
     return parser.parse_args(given)
 
 
-def history(count: int, chance: random.Random) -> Iterator[Execution]:
-    """So many executions, a millisecond apart: some steps of a task, some in a session, some failed, some labelled."""
-    start = time.time() - count / 1_000
+def history(count: int, chance: random.Random, days: float) -> Iterator[Execution]:
+    """So many executions, evenly apart: some steps of a task, some in a session, some failed, some labelled."""
+    seconds = days * DAY_SECONDS
+    start = time.time() - seconds
     now = [start]
     ids = Ids(clock=lambda: int(now[0] * 1e9), bits=chance.getrandbits)
     root = None
     for number in range(count):
-        now[0] = start + number / 1_000
+        now[0] = start + seconds * number / count
         execution_id = ids()
         tenant = f"tenant-{number % TENANTS}"
         caller = Caller(tenant, f"key-{chance.randrange(20)}", f"user-{chance.randrange(USERS)}")
@@ -113,12 +121,12 @@ def execution(execution_id: str, caller: Caller, root: Execution | None, at: flo
     return made
 
 
-async def filled(writer: Writer, count: int) -> tuple[list[Execution], float, float]:
+async def filled(writer: Writer, count: int, days: float) -> tuple[list[Execution], float, float]:
     """Writes them; a sample, and the seconds of wall and CPU time that writing took, making them left out."""
     chance = random.Random(1)  # noqa: S311 (the same history each time)
     sample: list[Execution] = []
     wall = cpu = 0.0
-    rows = history(count, chance)
+    rows = history(count, chance, days)
     while batch := [each for _, each in zip(range(16 * IN_FLIGHT), rows, strict=False)]:
         sample.append(batch[0])
         began, used = time.perf_counter(), time.process_time()
@@ -130,13 +138,15 @@ async def filled(writer: Writer, count: int) -> tuple[list[Execution], float, fl
 
 
 async def timed(read: Callable[[], Awaitable[object]]) -> float:
-    """The median of several reads, in milliseconds, after one that warms up."""
+    """The median of several reads, in milliseconds, after one that warms up; of fewer when they are slow."""
     await read()
     took: list[float] = []
     for _ in range(READS):
         began = time.perf_counter()
         await read()
         took.append(time.perf_counter() - began)
+        if sum(took) > READ_SECONDS:
+            break
     return median(took) * 1_000
 
 
@@ -211,7 +221,7 @@ async def run(chosen: argparse.Namespace, folder: Path) -> None:
     writer = Writer((SqliteSink if options.is_sqlite else PostgresSink)(options), WriterOptions(timeout_seconds=60.0))
     await writer.open()
     before = memory_bytes()
-    sample, wall, cpu = await filled(writer, chosen.count)
+    sample, wall, cpu = await filled(writer, chosen.count, chosen.days)
     size = await size_bytes(database)
     kind = f"SQLite, synchronous = {chosen.synchronous}" if options.is_sqlite else "PostgreSQL"
     print(f"{kind}: {chosen.count:,} executions, half of them with a request id, {IN_FLIGHT} at a time")
@@ -219,6 +229,8 @@ async def run(chosen: argparse.Namespace, folder: Path) -> None:
     print(f"{size / chosen.count:,.0f} bytes each, {size / 2**20:,.0f} MiB in all")
     print(f"memory {before / 2**20:.0f} MiB before, {memory_bytes() / 2**20:.0f} MiB after")
     await report(SqlExecutionStore(database, writer), sample)
+    await report_usage(database, writer, timed)
+    await report_costs(writer, list(history(COSTED, random.Random(2), chosen.days)), IN_FLIGHT)  # noqa: S311
     print(f"\nmemory {memory_bytes() / 2**20:.0f} MiB at the end")
     await writer.close()
     await database.close()

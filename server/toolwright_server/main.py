@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from toolwright_server.commands import calling, usage
+from toolwright_server.commands import calling, reporting, usage
 from toolwright_server.commands.setting import settings
 from toolwright_server.commands.typed import Address as _Address
 from toolwright_server.commands.typed import AsJson as _Json
@@ -331,6 +331,8 @@ def verify_audit(
     raise typer.Exit(auditing.verify_server(address, scope, as_json=as_json))
 
 
+app.command()(reporting.stats)
+app.command()(reporting.report)
 app.command()(usage.quota)
 app.add_typer(usage.credit_app, name="credits")
 app.add_typer(usage.ledger_app, name="ledger")

@@ -10,6 +10,7 @@ import pytest_asyncio
 from tests.databases import Postgres
 from toolwright_server.execution.store import ExecutionStore
 from toolwright_server.records.ledger.store import LedgerStore
+from toolwright_server.records.usage.store import UsageStore
 from toolwright_server.stores.memory.events import LogBounds, MemoryEventLogs
 from toolwright_server.stores.memory.executions import Bounds, MemoryExecutionStore
 from toolwright_server.stores.sql.engine import Database, DatabaseOptions, locate
@@ -17,6 +18,7 @@ from toolwright_server.stores.sql.executions import SqlExecutionStore
 from toolwright_server.stores.sql.ledger import SqlLedger
 from toolwright_server.stores.sql.postgres import PostgresSink
 from toolwright_server.stores.sql.sqlite import SqliteSink
+from toolwright_server.stores.sql.usage import SqlUsage
 from toolwright_server.stores.sql.writer import Writer, WriterOptions
 
 PLENTY = 1 << 30
@@ -50,6 +52,8 @@ class Kept:
     now: float
     # The credits that its executions are paid with.
     ledger: LedgerStore
+    # The sums of what has ended.
+    usage: UsageStore
 
 
 # Makes an empty store; once in a test where it is kept in a database.
@@ -65,7 +69,7 @@ def make_memory_store(spill_folder: Path) -> MakeMemoryStore:
     def memory(count: int = 1_000, size_bytes: int = PLENTY, age_seconds: float = YEAR) -> Kept:
         logs = MemoryEventLogs(LogBounds(PLENTY, PLENTY, spill_folder))
         store = MemoryExecutionStore(Bounds(count, size_bytes, age_seconds), logs, lambda: kept.now)
-        kept = Kept(store, logs, now=2_000.0, ledger=store.ledger)
+        kept = Kept(store, logs, now=2_000.0, ledger=store.ledger, usage=store.usage)
         return kept
 
     return memory
@@ -95,7 +99,8 @@ async def make_store(
     await writer.open()
     logs = MemoryEventLogs(LogBounds(PLENTY, PLENTY, spill_folder))
     ledger = SqlLedger(database, writer, audited=False, clock=lambda: kept.now)
-    kept = Kept(SqlExecutionStore(database, writer), logs, now=2_000.0, ledger=ledger)
+    store = SqlExecutionStore(database, writer)
+    kept = Kept(store, logs, now=2_000.0, ledger=ledger, usage=SqlUsage(database, writer))
     yield lambda: kept
     await writer.close()
     await database.close()

@@ -156,3 +156,11 @@ def test_people_get_a_table_a_page_and_a_tree(server: LiveServer, execution: Exe
     assert "── " in lines[1]
     assert "history.login" in lines[1]
     assert SECRET not in table + shown + tree
+
+
+def test_people_get_usage_as_a_table(server: LiveServer, execution: Execution) -> None:
+    call(execution, "history.login")
+    code, table = on_terminal("stats", TOOLWRIGHT_ADDRESS=server.address)
+    assert code == 0
+    assert any(line.split()[:3:2] == ["history.login", "100.0%"] for line in table.splitlines())
+    assert "(UTC)" in table.splitlines()[-1]

@@ -16,6 +16,7 @@ from tests.databases import Postgres
 from tests.live import LiveServer, eventually
 
 from .auditing import audited
+from .counting import miscounted
 from .housing import LEASE_SECONDS, House
 from .killing import Load, figures
 from .surviving import Survived, survived
@@ -90,6 +91,8 @@ def assert_held(server: LiveServer, load: Load, counter: Counter, folder: Path, 
     found = survived(server.address, load.asked, counter.effects())
     wrong = found.wrong()
     assert not wrong, f"seed {SEED}: {len(wrong)} things are wrong, among them:\n" + "\n".join(wrong[:20])
+    wrong = miscounted(server.address, found.rows.values())
+    assert not wrong, f"seed {SEED}: {len(wrong)} figures are wrong, among them:\n" + "\n".join(wrong[:20])
     assert sum(asked.lost for asked in load.asked) >= KILLS
     assert load.lost_batches
     assert all(effect.intended for effect in found.effects)

@@ -49,6 +49,7 @@ from toolwright_server.stores.sql.spill import OutcomeSpill
 from toolwright_server.stores.sql.sqlite import SqliteSink
 from toolwright_server.stores.sql.stop_orders import SqlStopOrders
 from toolwright_server.stores.sql.tool_settings import SqlToolSettingsStore
+from toolwright_server.stores.sql.usage import SqlUsage
 from toolwright_server.stores.sql.writer import Writer, WriterOptions
 from toolwright_server.telemetry import Metrics
 
@@ -85,6 +86,7 @@ class Record:
             credits_required=settings.credits == "required",
         )
         self.ledger = Ledger(SqlLedger(database, self._writer))
+        self.usage = SqlUsage(database, self._writer)
         self.keys = SqlKeyStore(database, self._writer)
         self.tool_settings = SqlToolSettingsStore(database, self._writer)
         self._settings_watch = SettingsWatch(self.tool_settings, catalog.tenants)
@@ -99,7 +101,7 @@ class Record:
             flush=self._writer.flush,
             checkpoints=CheckpointOptions(seconds=settings.audit_checkpoint_seconds),
         )
-        self._verdicts = SqlRecovery(database, self._writer)
+        self._verdicts = SqlRecovery(database, self._writer, usage_days=settings.retention_usage_days)
         self.reconciler = Reconciler(self._verdicts, catalog)
         self.joining = Joining(self._verdicts.ended)
         self.stop_orders = StopOrders(SqlStopOrders(database, self._writer), lease.server_id)
@@ -111,7 +113,7 @@ class Record:
             recover=self._recover,
             lost=lost,
         )
-        rules = _rules(settings, SqlRetention(database, self._writer), self.trail)
+        rules = _rules(settings, SqlRetention(database, self._writer), self.trail, self.usage)
         self._retention = Retention(rules, settings.retention_interval_seconds)
 
     @classmethod
@@ -209,6 +211,7 @@ class MemoryRecord:
         self.listen: Listen = deaf
         self.store = MemoryExecutionStore(bounds, logs, credits_required=credits_required)
         self.ledger = Ledger(self.store.ledger)
+        self.usage = self.store.usage
         self.keys = MemoryKeyStore()
         self.tool_settings = MemoryToolSettingsStore()
 
@@ -233,9 +236,10 @@ def _sink(options: DatabaseOptions, lease: Lease, chains: Chains) -> Sink:
     return PostgresSink(options, lease=held, linker=chains)
 
 
-def _rules(settings: Settings, tables: SqlRetention, trail: AuditTrail) -> Sequence[Rule]:
+def _rules(settings: Settings, tables: SqlRetention, trail: AuditTrail, usage: SqlUsage) -> Sequence[Rule]:
     return (
         Rule("payloads", settings.retention_payloads_days, tables.payloads),
         Rule("executions", settings.retention_executions_days, tables.executions),
         Rule("audit entries", settings.retention_audit_days, trail.pruning.erase),
+        Rule("usage figures", settings.retention_usage_days, usage.erase),
     )

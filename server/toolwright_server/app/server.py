@@ -34,6 +34,7 @@ from toolwright_server.keys.credentials import Credentials
 from toolwright_server.keys.service import KeyService
 from toolwright_server.records.audit.service import AuditService
 from toolwright_server.records.ledger.service import UsageService
+from toolwright_server.records.usage.usage import Usage
 from toolwright_server.rpc.drain import Drain
 from toolwright_server.rpc.observe import Observed
 from toolwright_server.rpc.server import RpcOptions, RpcServer
@@ -202,13 +203,21 @@ class _Server:
         )
         rpc.add(
             usage_pb2.DESCRIPTOR.services_by_name["UsageService"],
-            UsageService(record.ledger, standing(limits.limiter, self._catalog)),
+            UsageService(
+                record.ledger,
+                Usage(record.usage, self._offered),
+                standing(limits.limiter, self._catalog),
+            ),
         )
         if record.trail is not None:
             rpc.add(audit_pb2.DESCRIPTOR.services_by_name["AuditService"], AuditService(record.trail))
         if credentials.registry is not None:
             rpc.add(keys_pb2.DESCRIPTOR.services_by_name["KeyService"], KeyService(credentials.registry))
         return rpc
+
+    def _offered(self, tenant: str) -> list[tuple[str, str]]:
+        tools = self._catalog.newest(tenant)
+        return [(tool.name, tool.category) for tool in tools if tool.terms is None or tool.terms.enabled]
 
     def _lost(self) -> None:
         """Another server took this one for dead: what runs here is not its own any more, and it ends at once."""

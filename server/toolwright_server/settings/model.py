@@ -229,6 +229,9 @@ class Settings(BaseSettings):
     retention_audit_days: _Days = Field(
         365, description="Audit entries that are older are erased; the trail stays verifiable. 0: never."
     )
+    retention_usage_days: _Days = Field(
+        400, description="Figures of usage for calls that are older are erased; they outlive executions. 0: never."
+    )
     retention_interval_seconds: _Seconds = Field(3_600, description="How often all this is looked after.")
     credits: Literal["granted", "required"] = Field(
         "granted",

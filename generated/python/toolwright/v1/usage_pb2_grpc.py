@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class UsageServiceStub(object):
-    """Shows limits and credits, and gives credits. Amounts are whole micros: one
+    """Shows usage, limits and credits, and gives credits. Amounts are whole micros: one
     credit is 1,000,000 of them. Errors that every rpc may answer: see
     ToolExecution.
     """
@@ -57,10 +57,15 @@ class UsageServiceStub(object):
                 request_serializer=toolwright_dot_v1_dot_usage__pb2.CheckLedgerRequest.SerializeToString,
                 response_deserializer=toolwright_dot_v1_dot_usage__pb2.CheckLedgerResponse.FromString,
                 _registered_method=True)
+        self.QueryUsage = channel.unary_unary(
+                '/toolwright.v1.UsageService/QueryUsage',
+                request_serializer=toolwright_dot_v1_dot_usage__pb2.QueryUsageRequest.SerializeToString,
+                response_deserializer=toolwright_dot_v1_dot_usage__pb2.QueryUsageResponse.FromString,
+                _registered_method=True)
 
 
 class UsageServiceServicer(object):
-    """Shows limits and credits, and gives credits. Amounts are whole micros: one
+    """Shows usage, limits and credits, and gives credits. Amounts are whole micros: one
     credit is 1,000,000 of them. Errors that every rpc may answer: see
     ToolExecution.
     """
@@ -116,6 +121,21 @@ class UsageServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def QueryUsage(self, request, context):
+        """Sums up executions that have ended, by any of tool, category, tenant, user,
+        agent, day and hour. Figures are kept up to date in the commit of each
+        outcome, so they agree with the history, and they outlive it. Callers see
+        what they may see of the history: agents one user, operators their tenant,
+        admins all.
+
+        Errors: PERMISSION_DENIED (FORBIDDEN: not for this user or tenant);
+        INVALID_ARGUMENT (also when it comes to more than 20,000 rows: narrow it);
+        UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UsageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -139,6 +159,11 @@ def add_UsageServiceServicer_to_server(servicer, server):
                     request_deserializer=toolwright_dot_v1_dot_usage__pb2.CheckLedgerRequest.FromString,
                     response_serializer=toolwright_dot_v1_dot_usage__pb2.CheckLedgerResponse.SerializeToString,
             ),
+            'QueryUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.QueryUsage,
+                    request_deserializer=toolwright_dot_v1_dot_usage__pb2.QueryUsageRequest.FromString,
+                    response_serializer=toolwright_dot_v1_dot_usage__pb2.QueryUsageResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'toolwright.v1.UsageService', rpc_method_handlers)
@@ -148,7 +173,7 @@ def add_UsageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UsageService(object):
-    """Shows limits and credits, and gives credits. Amounts are whole micros: one
+    """Shows usage, limits and credits, and gives credits. Amounts are whole micros: one
     credit is 1,000,000 of them. Errors that every rpc may answer: see
     ToolExecution.
     """
@@ -251,6 +276,33 @@ class UsageService(object):
             '/toolwright.v1.UsageService/CheckLedger',
             toolwright_dot_v1_dot_usage__pb2.CheckLedgerRequest.SerializeToString,
             toolwright_dot_v1_dot_usage__pb2.CheckLedgerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QueryUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/toolwright.v1.UsageService/QueryUsage',
+            toolwright_dot_v1_dot_usage__pb2.QueryUsageRequest.SerializeToString,
+            toolwright_dot_v1_dot_usage__pb2.QueryUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

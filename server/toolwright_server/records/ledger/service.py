@@ -1,4 +1,4 @@
-"""The UsageService: reads a request, asks the ledger and the limits, writes the answer."""
+"""The UsageService: reads a request, asks the ledger, the limits or usage, writes the answer."""
 
 from toolwright.v1 import usage_pb2 as pb
 from toolwright_server.errors import invalid
@@ -7,6 +7,8 @@ from toolwright_server.records.ledger import wire
 from toolwright_server.records.ledger.ledger import Ledger
 from toolwright_server.records.ledger.quota import Readings, holder, no_limits
 from toolwright_server.records.ledger.store import LedgerQuery
+from toolwright_server.records.usage import wire as usage_wire
+from toolwright_server.records.usage.usage import Usage
 from toolwright_server.rpc import lists
 from toolwright_server.rpc.call import RpcCall
 
@@ -16,8 +18,9 @@ PAGE_DEFAULT = 100
 class UsageService:
     """One method per rpc of toolwright.v1.UsageService; the proto says what each answers."""
 
-    def __init__(self, ledger: Ledger, readings: Readings = no_limits) -> None:
+    def __init__(self, ledger: Ledger, usage: Usage, readings: Readings = no_limits) -> None:
         self._ledger = ledger
+        self._usage = usage
         self._readings = readings
 
     async def GetQuota(self, request: pb.GetQuotaRequest, call: RpcCall) -> pb.GetQuotaResponse:
@@ -53,6 +56,17 @@ class UsageService:
         _named("tenant_id", request.tenant_id)
         report = await self._ledger.check(request.tenant_id, call.caller, everything=request.all_tenants)
         return wire.checked(report)
+
+    async def QueryUsage(self, request: pb.QueryUsageRequest, call: RpcCall) -> pb.QueryUsageResponse:
+        for field in ("tenant_id", "user_id", "agent_id", "tool", "category"):
+            _named(field, getattr(request, field))
+        size = lists.page_size(request.page_size, PAGE_DEFAULT)
+        same = (call.method, usage_wire.sealed(request))
+        start = lists.page_start(request.page_token, *same)
+        answer = await self._usage.query(usage_wire.asked(request), call.caller)
+        rows = usage_wire.behind(list(answer.rows), start)
+        more = lists.page_token(usage_wire.place(rows[size - 1]), *same) if len(rows) > size else ""
+        return usage_wire.answer(answer, rows[:size], more)
 
 
 def _named(field: str, text: str) -> None:

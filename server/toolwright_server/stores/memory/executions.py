@@ -10,9 +10,11 @@ from toolwright_server.execution import charging
 from toolwright_server.execution.model import Execution, State, Stopped
 from toolwright_server.execution.query import ExecutionQuery, asked_for
 from toolwright_server.execution.store import CLAIM_SECONDS, gives_back
+from toolwright_server.execution.usage import used
 from toolwright_server.identity import Caller
 from toolwright_server.stores.memory.events import MemoryEventLogs
 from toolwright_server.stores.memory.ledger import MemoryLedger
+from toolwright_server.stores.memory.usage import MemoryUsage
 
 # What a row costs beside its arguments and result, measured with tracemalloc on CPython 3.11, rounded up.
 ROW_BYTES = 2_048
@@ -44,6 +46,7 @@ class MemoryExecutionStore:
         credits_required: bool = False,
     ) -> None:
         self.ledger = MemoryLedger(clock, stands=self._stands)
+        self.usage = MemoryUsage()
         self._credits_required = credits_required
         self._bounds = bounds
         self._logs = logs
@@ -88,6 +91,7 @@ class MemoryExecutionStore:
         if execution.hold_micros:
             for move in charging.settlements(execution):
                 execution.balance_micros = self.ledger.make(move).balance_micros
+        self.usage.count(used(execution))
         if execution.request_id and gives_back(execution):
             self._free.add(execution.execution_id)
         size = ROW_BYTES + len(execution.arguments or b"") + len(execution.result or b"")

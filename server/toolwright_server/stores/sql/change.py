@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from toolwright_server.execution.model import Execution
 from toolwright_server.records.audit.model import Head
 from toolwright_server.records.ledger.model import Denial, Move, Moved
+from toolwright_server.records.usage.model import Use
 
 # An entry of the audit trail as its author wrote it, and as a row: in the order of the columns of `audit_entries`.
 Entry = Any
@@ -70,7 +71,10 @@ class Change:
     # Of credits, for the same commit; `work` may set them. A hold or a grant is alone: when it is denied, nothing of
     # the change is kept.
     moves: Sequence[Move] = ()
-    # What became of the last of them, once the change is kept.
+    # What decisions of `work` add to the figures of usage (1) or take from them (-1), which `work` may set. What an
+    # execution that has ended counts for is counted with its row.
+    uses: Sequence[tuple[int, Use]] = ()
+    # What became of the last of the moves, once the change is kept.
     moved: Moved | None = None
     # Called before whoever awaits the change is woken, and also when nobody does.
     done: Done | None = None

@@ -5,7 +5,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from toolwright_server.execution.usage import used
 from toolwright_server.records.ledger.model import Denial, Move, Moved
+from toolwright_server.records.usage.model import Use
 from toolwright_server.stores.sql.change import Change, Denied, Done, Entry, Unkept, Work
 from toolwright_server.stores.sql.rows import Row, values
 
@@ -32,6 +34,7 @@ class Pending:
         "settled",
         "since",
         "size",
+        "use",
     )
 
     def __init__(self, change: Change, since: float, future: "asyncio.Future[str | None] | None" = None) -> None:
@@ -39,6 +42,8 @@ class Pending:
         self.since = since
         self.future = future
         self.row: Row | None = None
+        # What it counts for, once it has ended.
+        self.use: Use | None = None
         self.claim: Claim | None = None
         self.free: tuple[str, str, str, str] | None = None
         self.size = 0
@@ -55,6 +60,8 @@ class Pending:
         if execution is None:
             return
         self.row = values(execution)
+        if execution.ended:
+            self.use = used(execution)
         self.size = len(execution.arguments or b"") + len(execution.result or b"")
         change = self.change
         if not (change.claims or change.frees):
@@ -198,6 +205,21 @@ def gone(items: Sequence[Pending], denied: Sequence[Pending]) -> tuple[list[str]
     kept = {item.row[0] for item in items if item.row is not None and item.denied is None}
     ids = [item.row[0] for item in denied if item.row is not None and item.row[0] not in kept]
     return ids, [item.claim for item in denied if item.claim is not None]
+
+
+def uses(items: Sequence[Pending], lost: Sequence[str | None]) -> list[tuple[int, Use]]:
+    """What the group adds to the figures of usage, or takes from them. Call when it is known which moves are denied.
+
+    The row of an execution that has ended is written once; whoever decides about it later says so in `Change.uses`.
+    """
+    found: list[tuple[int, Use]] = []
+    for item, holder in zip(items, lost, strict=True):
+        if holder is None and item.denied is None:
+            if item.use is not None:
+                found.append((1, item.use))
+            if item.change.uses:
+                found += item.change.uses
+    return found
 
 
 def statements(items: Sequence[Pending], lost: Sequence[str | None]) -> list[tuple[Any, Mapping[str, Any]]]:

@@ -10,7 +10,7 @@ import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from toolwright_server.stores.sql import group, statements
+from toolwright_server.stores.sql import group, rollups, statements
 from toolwright_server.stores.sql.change import Fenced, Linker, NoLinker, Refused, Unavailable, Unkept
 from toolwright_server.stores.sql.engine import DatabaseOptions, postgres_engine
 from toolwright_server.stores.sql.group import Claim, ClaimKey, Outcome, Pending
@@ -131,6 +131,8 @@ class PostgresSink:
         moves = group.moves(items, lost)
         if moves:
             await connection.run_sync(moved, items, moves, self._clock())
+        for text, arrays in rollups.postgres_statements(group.uses(items, lost)):
+            await raw.execute(text, *arrays)
         entries = group.entries(items, lost)
         if entries:
             for head in self._linker.doubts():

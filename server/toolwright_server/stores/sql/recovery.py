@@ -3,7 +3,9 @@
 Each decision looks at the row and changes it in one transaction of the writer, with its entry in the audit trail.
 """
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -13,14 +15,16 @@ from toolwright_server.errors import Reason, ToolwrightError
 from toolwright_server.execution.charging import settlements
 from toolwright_server.execution.leases import Lease
 from toolwright_server.execution.model import TERMINAL, Execution, State
+from toolwright_server.execution.usage import used
 from toolwright_server.execution.verdict import Judge, entry
 from toolwright_server.records.ledger.model import Move
+from toolwright_server.records.usage.model import Use
 from toolwright_server.stores.sql import rows
 from toolwright_server.stores.sql.change import Change, Entry, Refused, Unkept
 from toolwright_server.stores.sql.engine import Database
 from toolwright_server.stores.sql.faults import unavailable
 from toolwright_server.stores.sql.tables import UNFINISHED, executions, request_ids, servers
-from toolwright_server.stores.sql.writer import Writer
+from toolwright_server.stores.sql.writer import DAY_SECONDS, Writer
 
 _C: Final = executions.c
 _UNFINISHED: Final = sa.text(UNFINISHED)
@@ -32,13 +36,33 @@ _NUMBERS: Final = {column.name: number for number, column in enumerate(rows.COLU
 _DECIDED: Final = ("state", "end_time", "stopped", "body", "result", "salt", "cost_micros")
 
 
-class SqlRecovery:
-    """See the module. Not `audited`: for a server without an audit trail."""
+@dataclass(slots=True)
+class _Follows:
+    """What a decision orders for its commit: moves of credits, and what changes in the figures of usage."""
 
-    def __init__(self, database: Database, writer: Writer, *, audited: bool = True) -> None:
+    moves: list[Move] = field(default_factory=list[Move])
+    uses: list[tuple[int, Use]] = field(default_factory=list[tuple[int, Use]])
+
+
+class SqlRecovery:
+    """See the module. Not `audited`: for a server without an audit trail. `usage_days`: how long figures of usage are
+    kept, 0 for ever. What is older is erased, and nothing is taken from it. `clock`: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        writer: Writer,
+        *,
+        audited: bool = True,
+        usage_days: float = 0.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._database = database
         self._writer = writer
         self._audited = audited
+        self._usage_days = usage_days
+        self._clock = clock
 
     async def orphaned(self) -> Sequence[Lease]:
         found = await self._read(
@@ -58,9 +82,9 @@ class SqlRecovery:
         )
         found: list[Execution] = []
 
-        def work(connection: sa.Connection, moves: list[Move]) -> Sequence[Entry]:
+        def work(connection: sa.Connection, follows: _Follows) -> Sequence[Entry]:
             found[:] = [rows.execution(row) for row in connection.execute(query).all()]
-            return [entry for execution in found for entry in self._judged(connection, moves, execution, judge)]
+            return [entry for execution in found for entry in self._judged(connection, follows, execution, judge)]
 
         await self._transact(work)
         return found
@@ -69,9 +93,9 @@ class SqlRecovery:
         query = sa.select(*rows.COLUMNS).where(_C.execution_id == execution_id).with_for_update()
         found: list[Execution] = []
 
-        def work(connection: sa.Connection, moves: list[Move]) -> Sequence[Entry]:
+        def work(connection: sa.Connection, follows: _Follows) -> Sequence[Entry]:
             found[:] = [rows.execution(row) for row in connection.execute(query).all()]
-            return self._judged(connection, moves, found[0], judge) if found else ()
+            return self._judged(connection, follows, found[0], judge) if found else ()
 
         await self._transact(work)
         return found[0] if found else None
@@ -88,32 +112,38 @@ class SqlRecovery:
         """
         found: list[State | None] = []
 
-        def work(connection: sa.Connection, moves: list[Move]) -> Sequence[Entry]:
-            query = sa.select(_C.state).where(_C.execution_id == execution.execution_id).with_for_update()
-            number = connection.scalar(query)
-            found.append(None if number is None else State(number))
-            if number in _KNOWN:
+        query = sa.select(*_WITHOUT_ARGUMENTS).where(_C.execution_id == execution.execution_id).with_for_update()
+
+        def work(connection: sa.Connection, follows: _Follows) -> Sequence[Entry]:
+            row = connection.execute(query).one_or_none()
+            before = None if row is None else rows.execution(row)
+            found.append(None if before is None else before.state)
+            if before is not None and before.state in _KNOWN:
                 return ()
+            counted = used(before) if before is not None and before.ended else None
             values = dict(zip(_NUMBERS, rows.values(execution), strict=True)) | {"labels": execution.labels or None}
-            if number is None:
+            if before is None:
                 connection.execute(sa.insert(executions), values)
             else:
                 _update(connection, execution.execution_id, {name: values[name] for name in rows.MUTABLE})
             if frees:
                 _free(connection, execution)
-            moves += settlements(execution)
+            follows.moves += settlements(execution)
+            self._count(follows, counted, execution)
             return entries
 
         await self._transact(work)
         return found[-1]
 
     def _judged(
-        self, connection: sa.Connection, moves: list[Move], execution: Execution, judge: Judge
+        self, connection: sa.Connection, follows: "_Follows", execution: Execution, judge: Judge
     ) -> Sequence[Entry]:
+        counted = used(execution) if execution.ended else None
         verdict = judge(execution)
         if verdict is None:
             return ()
-        moves += settlements(verdict.execution)
+        follows.moves += settlements(verdict.execution)
+        self._count(follows, counted, verdict.execution)
         said = (entry(verdict),) if self._audited else ()
         values = rows.values(verdict.execution)
         _update(connection, execution.execution_id, {name: values[_NUMBERS[name]] for name in _DECIDED})
@@ -121,16 +151,24 @@ class SqlRecovery:
             _free(connection, execution)
         return said
 
-    async def _transact(self, decide: Callable[[sa.Connection, list[Move]], Sequence[Entry]]) -> None:
-        """Have something decided, and the moves of credits made that it orders."""
-        moves: list[Move] = []
+    def _count(self, follows: "_Follows", counted: Use | None, execution: Execution) -> None:
+        """Have the figures of usage say what became of it, in the place of what they said before."""
+        if counted is None:
+            follows.uses.append((1, used(execution)))
+        elif not self._usage_days or execution.create_time >= self._clock() - self._usage_days * DAY_SECONDS:
+            follows.uses += ((-1, counted), (1, used(execution)))
+
+    async def _transact(self, decide: Callable[[sa.Connection, "_Follows"], Sequence[Entry]]) -> None:
+        """Have something decided, and have made what follows from it."""
+        follows = _Follows()
 
         def work(connection: sa.Connection) -> Sequence[Entry]:
-            moves.clear()
-            return decide(connection, moves)
+            follows.moves.clear()
+            follows.uses.clear()
+            return decide(connection, follows)
 
         try:
-            await self._writer.submit(Change(work=work, moves=moves))
+            await self._writer.submit(Change(work=work, moves=follows.moves, uses=follows.uses))
         except Refused as error:
             raise ToolwrightError(Reason.INTERNAL, f"the database refuses a decision: {error}") from error
         except Unkept as error:
@@ -145,7 +183,7 @@ class SqlRecovery:
 
 
 # Outcomes that what was written down elsewhere does not outweigh.
-_KNOWN: Final = frozenset(state.value for state in TERMINAL - {State.OUTCOME_UNKNOWN})
+_KNOWN: Final = TERMINAL - {State.OUTCOME_UNKNOWN}
 
 
 def _is_leased(server_id: Any, epoch: Any) -> sa.ColumnElement[bool]:

@@ -12,7 +12,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from toolwright_server.stores.sql import group, statements
+from toolwright_server.stores.sql import group, rollups, statements
 from toolwright_server.stores.sql.change import Entry, Fenced, Linker, NoLinker, Refused, Unavailable, Unkept
 from toolwright_server.stores.sql.engine import DatabaseOptions, sqlite_engine
 from toolwright_server.stores.sql.group import Claim, ClaimKey, Outcome, Pending
@@ -127,6 +127,8 @@ class SqliteSink:
         moves = group.moves(items, lost)
         if moves:
             moved(connection, items, moves, self._clock())
+        for text, values in rollups.sqlite_statements(group.uses(items, lost)):
+            cursor.execute(text, values)
         entries = group.entries(items, lost)
         if entries:
             self._link(cursor, entries)

@@ -71,6 +71,7 @@ def _array(column: sa.Column[Any]) -> str:
         (sa.Text, "text"),
         (sa.SmallInteger, "smallint"),
         (sa.BigInteger, "bigint"),
+        (sa.Integer, "integer"),
         (sa.Double, "double precision"),
         (sa.LargeBinary, "bytea"),
     ):

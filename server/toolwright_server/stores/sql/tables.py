@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from toolwright_server.execution.model import TERMINAL, State
+from toolwright_server.records.usage.model import COUNTS
 
 # The newest migration. A database that is there already needs no look into `migrations/`, nor alembic.
-REVISION: Final = "0004"
+REVISION: Final = "0005"
 
 metadata = sa.MetaData()
 
@@ -300,6 +301,28 @@ task_costs = sa.Table(
     sa.Index("task_costs_by_time", "update_time"),
     sqlite_with_rowid=False,
 )
+
+
+def _usage(name: str, *keys: str) -> sa.Table:
+    """Sums of executions that have ended, by the hour in which they were made and by these keys; see rollups.py."""
+    return sa.Table(
+        name,
+        metadata,
+        # Since the epoch. First, so that what is added to lies together.
+        sa.Column("hour", sa.Integer, nullable=False),
+        *(_key(key) for key in keys),
+        sa.Column("shard", sa.SmallInteger, nullable=False),
+        *(sa.Column(count, _Number, nullable=False) for count in COUNTS),
+        # How many calls are in each bucket of records/usage/latency.py: a JSON object.
+        sa.Column("latencies", _Json, nullable=False),
+        sa.PrimaryKeyConstraint("hour", *keys, "shard", name=f"{name}_pk"),
+        sqlite_with_rowid=False,
+    )
+
+
+usage_by_tool = _usage("usage_by_tool", "tenant", "tool", "category")
+# Of a user: `hour IN (...) AND tenant = ? AND user_id = ?`.
+usage_by_user = _usage("usage_by_user", "tenant", "user_id", "agent_id", "tool", "category")
 
 facts = sa.Table(
     "facts",
