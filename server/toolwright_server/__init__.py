@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toolwright_server.artifacts.model import ArtifactRefused
     from toolwright_server.catalog.context import (
         AsyncToolContext,
         SyncToolContext,
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from toolwright_server.catalog.model import Effect, RetryPolicy, Runs
 
 __all__ = [
+    "ArtifactRefused",
     "AsyncToolContext",
     "Effect",
     "Found",
@@ -35,10 +37,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "context": ("AsyncToolContext", "SyncToolContext", "ToolCallError", "ToolContext", "ToolError"),
-    "functions": ("Toolkit", "ToolkitSettings", "tool"),
-    "look_up": ("Found", "LookedUp", "NotDone", "StillUnknown", "UnknownExecution"),
-    "model": ("Effect", "RetryPolicy", "Runs"),
+    "artifacts.model": ("ArtifactRefused",),
+    "catalog.context": ("AsyncToolContext", "SyncToolContext", "ToolCallError", "ToolContext", "ToolError"),
+    "catalog.functions": ("Toolkit", "ToolkitSettings", "tool"),
+    "catalog.look_up": ("Found", "LookedUp", "NotDone", "StillUnknown", "UnknownExecution"),
+    "catalog.model": ("Effect", "RetryPolicy", "Runs"),
 }
 
 
@@ -46,7 +49,7 @@ def __getattr__(name: str) -> Any:
     # Imported when asked for: a command that only calls a server needs neither pydantic nor the schemas.
     for home, names in _HOMES.items():
         if name in names:
-            found = getattr(import_module(f"toolwright_server.catalog.{home}"), name)
+            found = getattr(import_module(f"toolwright_server.{home}"), name)
             globals()[name] = found
             return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

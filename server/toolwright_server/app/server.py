@@ -11,6 +11,7 @@ from importlib.metadata import version
 import uvloop
 
 from toolwright.v1 import audit_pb2, keys_pb2, tool_catalog_pb2, tool_execution_pb2, usage_pb2
+from toolwright_server.app.artifacts import Artifacts
 from toolwright_server.app.limits import Limits, standing
 from toolwright_server.app.record import IN_MEMORY, MemoryRecord, Record
 from toolwright_server.backends.process import ProcessBackend, ProcessOptions
@@ -26,6 +27,7 @@ from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Stop
 from toolwright_server.execution.intake import ExecutorOptions, declared_timeout
 from toolwright_server.execution.leases import Lease
+from toolwright_server.execution.library import Library
 from toolwright_server.execution.service import ToolExecutionService
 from toolwright_server.keys.credentials import Credentials
 from toolwright_server.keys.service import KeyService
@@ -115,7 +117,10 @@ class _Server:
             stack.push_async_callback(credentials.close)
             limits = await Limits.open(self._settings, self._telemetry.metrics)
             stack.push_async_callback(limits.close)
-            await self._serve(record, credentials, limits)
+            artifacts = Artifacts.open(self._settings, record.artifacts)
+            record.on_recovered = artifacts.sweep.soon
+            stack.push_async_callback(artifacts.close)
+            await self._serve(record, credentials, limits, artifacts)
         return EXIT_LOST if self._is_lost else 0
 
     async def _record(self) -> Record | MemoryRecord:
@@ -126,10 +131,12 @@ class _Server:
         kept = KeptLogs(_bounds(settings), self._logs)
         return await Record.open(settings, lease, self._catalog, ended=kept.add, lost=self._lost)
 
-    async def _serve(self, record: Record | MemoryRecord, credentials: Credentials, limits: Limits) -> None:
-        executor = self._executor(record, limits)
-        rpc = self._rpc(record, credentials, executor, limits)
-        self._observe(record, executor)
+    async def _serve(
+        self, record: Record | MemoryRecord, credentials: Credentials, limits: Limits, artifacts: Artifacts
+    ) -> None:
+        executor = self._executor(record, limits, artifacts)
+        rpc = self._rpc(record, credentials, executor, limits, artifacts)
+        self._observe(record, executor, artifacts)
         if self._link is not None and self._link.is_told:
             return
         if record.stop_orders is not None:
@@ -146,7 +153,7 @@ class _Server:
             await self._link.ready(address)
         await self._until_drained(rpc, executor)
 
-    def _executor(self, record: Record | MemoryRecord, limits: Limits) -> Executor:
+    def _executor(self, record: Record | MemoryRecord, limits: Limits, artifacts: Artifacts) -> Executor:
         return Executor(
             options=self._options,
             catalog=self._catalog,
@@ -157,10 +164,16 @@ class _Server:
             logs=self._logs,
             tracing=self._telemetry.tracing,
             metrics=self._telemetry.metrics,
+            artifacts=artifacts.keeper,
         )
 
     def _rpc(
-        self, record: Record | MemoryRecord, credentials: Credentials, executor: Executor, limits: Limits
+        self,
+        record: Record | MemoryRecord,
+        credentials: Credentials,
+        executor: Executor,
+        limits: Limits,
+        artifacts: Artifacts,
     ) -> RpcServer:
         telemetry, limit = self._telemetry, self._settings.arguments_limit_bytes
         refused = None if record.trail is None else record.trail.refusals.refused
@@ -178,6 +191,7 @@ class _Server:
                 self._settings.message_limit_bytes,
                 reconciler=record.reconciler,
                 stop_orders=record.stop_orders,
+                artifacts=Library(record.store, artifacts.keeper.store, self._settings.server_id),
             ),
             ends_at_drain=("WaitExecution",),
         )
@@ -231,11 +245,12 @@ class _Server:
         announced = self._link is None or self._link.is_told
         await drain.run(self._settings.drain_notice_seconds, self._settings.drain_grace_seconds, announced=announced)
 
-    def _observe(self, record: Record | MemoryRecord, executor: Executor) -> None:
+    def _observe(self, record: Record | MemoryRecord, executor: Executor, artifacts: Artifacts) -> None:
         observe = self._telemetry.metrics.observe
         record.observe(self._telemetry.metrics)
         observe("toolwright.executions.running", lambda: executor.running)
         observe("toolwright.executions.kept", lambda: len(record.store))
+        observe("toolwright.artifacts.bytes", lambda: artifacts.keeper.room.used_bytes)
         observe("toolwright.workers", lambda: self._processes.workers)
         observe("toolwright.workers.busy", lambda: self._processes.workers - self._processes.idle)
         observe("toolwright.worker.queue.length", lambda: self._processes.queued)
@@ -286,6 +301,7 @@ def _executor_options(settings: Settings) -> ExecutorOptions:
         nesting_limit=settings.nesting_limit,
         result_limit=settings.result_limit_bytes,
         output_limit=settings.output_limit_bytes,
+        inline_limit=settings.result_inline_limit_bytes,
         storage_timeout=settings.storage_timeout_seconds,
         running_limit=settings.running_executions_limit,
     )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
+from toolwright_server.artifacts.keeper import ArtifactKeeper
 from toolwright_server.catalog.model import Effect, Record, Runs, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import Failure, Reason, ToolwrightError, crowded
@@ -33,6 +34,7 @@ from toolwright_server.execution.model import Execution, Invocation, State, Stop
 from toolwright_server.execution.nested import call_nested
 from toolwright_server.execution.once import Repeated, repeated
 from toolwright_server.execution.outcome import NOT_STARTED, Outcome, judge
+from toolwright_server.execution.results import Results
 from toolwright_server.execution.retrying import Chances, attempts
 from toolwright_server.execution.store import ExecutionStore, RecordFailed
 from toolwright_server.limits.limiter import Admission, Limiter
@@ -58,6 +60,7 @@ class Executor:
         metrics: Metrics,
         ids: Callable[[], str] | None = None,
         chances: Chances | None = None,
+        artifacts: ArtifactKeeper | None = None,
     ) -> None:
         self._options = options
         self._catalog = catalog
@@ -68,6 +71,7 @@ class Executor:
         self._metrics = metrics
         self._ids = ids or Ids()
         self._chances = chances or Chances()
+        self._results = Results(artifacts, options.inline_limit)
         self._admissions = Admissions(limiter, store)
         self._aftermath = Aftermath(store, metrics)
         self._joining = joining
@@ -190,8 +194,11 @@ class Executor:
         execution = flight.execution
         end = flight.settle_times(time.monotonic())
         execution.stopped = stopped
-        flight.answer = outcome.result
-        execution.result = flight.tool.kept_result(outcome.result)
+        value = outcome.result
+        if self._results.is_large(flight, value):
+            value = await self._results.kept(flight, outcome, end)
+        flight.answer = value
+        execution.result = flight.tool.kept_result(value)
         if outcome.failure is not None:
             execution.failure = naming(outcome.failure, execution.execution_id)
         flight.move(outcome.state, end)
@@ -200,6 +207,7 @@ class Executor:
         except RecordFailed as error:
             # An answer that no record holds is none.
             flight.lose(error.failure)
+        self._results.recorded(flight)
         if outcome.failure is not None and outcome.failure.metadata.get("outcome") == NOT_STARTED:
             flight.admission.give_back()
         self._observe(flight)
@@ -255,6 +263,7 @@ class Executor:
             await self._store.settle(execution)
         except Exception:
             _logger.exception("what became of %s could not be recorded", execution.execution_id)
+        self._results.recorded(flight)
         self._flights.pop(execution.execution_id, None)
         flight.land()
 
@@ -307,6 +316,7 @@ class Executor:
             headers=partial(self._tracing.headers, flight.trace),
             nested=flight.invocation.depth > 0,
             charge=partial(report, execution),
+            artifacts=partial(self._results.drafts, flight),
             result_limit_bytes=self._options.result_limit,
         )
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from enum import Enum
 
+from toolwright_server.artifacts.desk import Desk
 from toolwright_server.catalog.model import Effect, Tool
 from toolwright_server.errors import Failure
 from toolwright_server.execution.backend import OutputLimit
@@ -63,6 +64,7 @@ class Flight:
         "answered",
         "context",
         "deadline",
+        "desk",
         "execution",
         "finished",
         "interrupt",
@@ -111,6 +113,8 @@ class Flight:
         self.answered = False
         # What the tool returned, as its callers get it: the row keeps it without secrets, or not at all.
         self.answer: bytes | None = None
+        # Of its artifacts; None while it has none.
+        self.desk: Desk | None = None
         self.finished = False
         # Callers that wait, and whether one of them wants it to go on without anybody.
         self._attending = 1
@@ -242,6 +246,8 @@ class Flight:
         if nothing_sent:
             # Proven: whatever ends it now, it is as if it had never been started.
             self.started_at = None
+        if self.desk is not None:
+            self.desk.begin_anew()
         at = time.time()
         if self.execution.state is not State.RETRYING:
             self.move(State.RETRYING, at)

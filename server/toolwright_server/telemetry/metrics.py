@@ -25,6 +25,7 @@ OTHER_METHOD = "_OTHER"
 # Gauges that other parts feed with `observe`: name → (unit, description, kind).
 _OBSERVED: dict[str, tuple[str, str, Literal["gauge", "updown"]]] = {
     "toolwright.executions.running": ("{execution}", "Executions that run now.", "updown"),
+    "toolwright.artifacts.bytes": ("By", "Bytes of artifacts on the disk, and reserved for them.", "updown"),
     "toolwright.executions.kept": ("{execution}", "Executions that are kept in memory.", "updown"),
     "toolwright.limits.store.up": ("1", "Whether the shared store of limits answers.", "gauge"),
     "toolwright.limits.store.servers": ("{server}", "Servers that share the store of limits.", "gauge"),
