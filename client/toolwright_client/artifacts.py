@@ -57,7 +57,7 @@ class ArtifactReader(AsyncIterator[bytes]):
         await self._pages.aclose()
 
     async def _unbroken(self) -> AsyncGenerator[bytes, None]:
-        while True:
+        while self._left != 0:
             try:
                 async with aclosing(self._messages()) as messages:
                     async for message in messages:
@@ -71,8 +71,6 @@ class ArtifactReader(AsyncIterator[bytes]):
                         if size:
                             yield message.data
             except ToolwrightError as error:
-                if self.artifact is not None and self._left == 0:
-                    return
                 if not await self._resumes(error):
                     raise
             else:
@@ -102,9 +100,7 @@ async def save(reader: ArtifactReader, path: Path) -> Artifact:
                     await asyncio.to_thread(_append, file, page, digest)
         finally:
             await asyncio.to_thread(file.close)
-        artifact = reader.artifact
-        if artifact is None or digest.hexdigest() != artifact.sha256:
-            raise _damaged(path)
+        artifact = _right(reader.artifact, digest.hexdigest(), path)
         await asyncio.to_thread(part.replace, path)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -118,6 +114,8 @@ def _append(file: IO[bytes], page: bytes, digest: "hashlib._Hash") -> None:
     file.write(page)
 
 
-def _damaged(path: Path) -> ToolwrightError:
+def _right(artifact: Artifact | None, sha256: str, path: Path) -> Artifact:
+    if artifact is not None and artifact.sha256 == sha256:
+        return artifact
     message = f"what was read is not what was written (SHA-256 differs): {path} was not saved"
-    return error_of(Failure(code=grpc.StatusCode.DATA_LOSS, reason=DAMAGED, message=message))
+    raise error_of(Failure(code=grpc.StatusCode.DATA_LOSS, reason=DAMAGED, message=message))

@@ -331,6 +331,7 @@ def verify_audit(
     raise typer.Exit(auditing.verify_server(address, scope, as_json=as_json))
 
 
+app.command()(calling.artifact)
 app.command()(usage.quota)
 app.add_typer(usage.credit_app, name="credits")
 app.add_typer(usage.ledger_app, name="ledger")

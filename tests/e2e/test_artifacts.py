@@ -2,18 +2,20 @@
 
 import hashlib
 import json
-import sqlite3
+import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.artifact_tools import CHUNK, piece
-from tests.live import LiveServer, eventually, execute_request, live_server, stubs
+from tests.live import LiveServer, eventually, live_server, stubs
 from tests.refused import refused
 from toolwright.v1 import tool_execution_pb2
-from toolwright_client import Artifact, Client, ExecutionNotFound, InvalidArguments, Result, State, ToolFailed
+from toolwright_client import Client, ExecutionNotFound, InvalidArguments, Result, State, ToolFailed
 
 TOOLS = str(Path(__file__).with_name("artifact_tools.py"))
 SECONDS = 20.0
@@ -175,31 +177,22 @@ def test_what_is_no_artifact_is_not_found(server: LiveServer, client: Client) ->
         assert refused(lambda: list(stub.ReadArtifact(request, timeout=SECONDS))).reason == "INVALID_ARGUMENTS"
 
 
-def test_what_was_written_is_still_there_after_a_restart_and_what_was_not_is_swept(tmp_path: Path) -> None:
-    env = {"TOOLWRIGHT_TOOLKITS": "diagnostics", "TOOLWRIGHT_PROCESS_WORKERS": "1"}
-    with live_server(tmp_path, "--tools", TOOLS, env=env) as server:
-        folder = server.data_dir / "artifacts"
-        with Client(server.address) as client:
-            kept = client.execute("files.report", {"rows": 3})
-            gone = client.execute("files.report", {"rows": 4})
-            half = client.start("files.stuck")
-            eventually(lambda: lying(server, half.execution_id))
-        (folder / "not-ours.txt").write_text("stays")
-        server.process.kill()
-        server.process.wait(SECONDS)
-    with sqlite3.connect(tmp_path / "data" / "toolwright.db") as database:
-        # As if its time were up: the row names nothing any more.
-        database.execute("UPDATE executions SET artifacts = NULL WHERE execution_id = ?", (gone.execution_id,))
-    with live_server(tmp_path, "--tools", TOOLS, env=env) as server, Client(server.address) as client:
-        assert b"".join(client.read_artifact(kept.artifacts[0])).decode() == kept.artifacts[0].preview
-        with pytest.raises(ExecutionNotFound):
-            list(client.read_artifact(gone.artifacts[0]))
-        eventually(lambda: not lying(server, half.execution_id) and not lying(server, gone))
-        assert set(lying(server, kept)) == {each.artifact_id for each in kept.artifacts}
-        assert (folder / "not-ours.txt").exists()
-        again = Artifact(artifact_id=f"{half.execution_id}.1", name="", media_type="", size_bytes=0, sha256="")
-        with pytest.raises(ExecutionNotFound):
-            list(client.read_artifact(again))
-        with stubs(server) as (stub, _):
-            answer = stub.Execute(execute_request("files.report", {"rows": 2}), timeout=SECONDS)
-        assert [each.name for each in answer.execution.result.artifacts] == ["../../report.csv", "note.txt"]
+def test_the_command_line_reads_artifacts(server: LiveServer, client: Client, tmp_path: Path) -> None:
+    result = client.execute("files.report", {"rows": 5})
+    (artifact_id, _), saved = (each.artifact_id for each in result.artifacts), tmp_path / "saved.csv"
+    command = [sys.executable, "-m", "toolwright_server.main"]
+    environment = os.environ | {"TOOLWRIGHT_ADDRESS": server.address}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, timeout=60, check=False, env=environment
+        )
+
+    assert run("artifact", artifact_id).stdout == result.artifacts[0].preview
+    assert run("artifact", artifact_id, "--output", str(saved)).returncode == 0
+    assert saved.read_text() == result.artifacts[0].preview
+    missing = run("artifact", f"{artifact_id}9")
+    assert (missing.returncode, missing.stdout) == (3, "")
+    large = run("exec", "files.value", f"size={INLINE}")
+    assert (large.returncode, large.stdout) == (0, "")
+    assert "the result, too large to be shown" in large.stderr
