@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from toolwright_server.artifacts.model import Artifact
 from toolwright_server.execution.model import State, Stopped
 from toolwright_server.identity import Caller
 
@@ -27,6 +28,19 @@ async def test_what_was_settled_is_there_with_its_outcome(make_store: MakeStore)
     assert found is not None
     assert (found.state, found.result) == (State.SUCCEEDED, b'{"n":18446744073709551615}')
     assert (found.end_time, found.stopped) == (1_001.0, Stopped.YES)
+
+
+async def test_its_artifacts_are_kept_in_the_same_commit(make_store: MakeStore) -> None:
+    kept = make_store()
+    (execution,) = await added(kept, "a")
+    execution.artifacts = (
+        Artifact(1, "größe.csv", "text/csv", 2**40, "0" * 64, "a,b\n", 2_000.0),
+        Artifact(3, "result.json", "application/json", 0, "1" * 64, "", None, is_value=True),
+    )
+    await settled(kept, execution)
+    found = await kept.store.get(OWNER, "a")
+    assert found is not None
+    assert found.artifacts == execution.artifacts
 
 
 async def test_what_was_never_added_is_nowhere(make_store: MakeStore) -> None:

@@ -48,6 +48,12 @@ def reset_peak(pid: int) -> int:
     return resident(pid, "VmRSS")
 
 
+def test_the_figure_that_is_compared_grows_with_what_passes_through_memory() -> None:
+    before = reset_peak(os.getpid())
+    taken = len(bytearray(os.urandom(1)) * SIZE_BYTES)
+    assert resident(os.getpid(), "VmHWM") - before > taken - GROWTH_BYTES
+
+
 @pytest.mark.parametrize("where", ["worker", "thread", "loop"])
 def test_50_megabytes_pass_through_without_the_memory_of_the_server(
     server: LiveServer, tmp_path: Path, where: str
