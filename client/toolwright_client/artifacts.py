@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
 from types import TracebackType
@@ -97,7 +97,7 @@ async def save(reader: ArtifactReader, path: Path) -> Artifact:
         try:
             async with reader:
                 async for page in reader:
-                    await asyncio.to_thread(_append, file, page, digest)
+                    await asyncio.to_thread(_append, file, page, digest.update)
         finally:
             await asyncio.to_thread(file.close)
         artifact = _right(reader.artifact, digest.hexdigest(), path)
@@ -109,8 +109,8 @@ async def save(reader: ArtifactReader, path: Path) -> Artifact:
     return artifact
 
 
-def _append(file: IO[bytes], page: bytes, digest: "hashlib._Hash") -> None:
-    digest.update(page)
+def _append(file: IO[bytes], page: bytes, count: Callable[[bytes], None]) -> None:
+    count(page)
     file.write(page)
 
 

@@ -34,6 +34,7 @@ EVERY = {
     "ToolExecution/WaitExecution": "takes an id",
     "ToolExecution/CancelExecution": "takes an id",
     "ToolExecution/ReconcileExecution": "takes an id",
+    "ToolExecution/ReadArtifact": "takes the id of an artifact",
     "ToolCatalogService/ListTools": "leaves out",
     "ToolCatalogService/GetTool": "hides",
     "ToolCatalogService/ValidateArguments": "hides",
@@ -112,7 +113,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[LiveServer]:
         "TOOLWRIGHT_TOOLKITS": "diagnostics,crm",
         "TOOLWRIGHT_AUDIT_KEY_FILE": str(folder / "audit.key"),
     }
-    with live_server(folder, env=settings) as running:
+    artifacts = str(Path(__file__).with_name("artifact_tools.py"))
+    with live_server(folder, "--tools", artifacts, env=settings) as running:
         yield running
 
 
@@ -220,6 +222,20 @@ def test_somebody_elses_execution_does_not_exist_while_it_runs_either(
     assert somebody.refused(*by_id(running)[rpc](somebody)).code == "NOT_FOUND"
     own = people.alice.call(*by_id(running)["GetExecution"](people.alice)).execution
     assert not own.HasField("end_time")
+
+
+def test_somebody_elses_artifact_does_not_exist(people: People) -> None:
+    known = people.alice.execute("files.report", arguments={"rows": 1}).result.artifacts[0]
+    asked = execution_pb2.ReadArtifactRequest(artifact_id=known.artifact_id)
+    never = execution_pb2.ReadArtifactRequest(artifact_id=known.artifact_id + "9")
+    for somebody in people.strangers().values():
+        status = somebody.refused(somebody.execution.ReadArtifact, asked)
+        unknown = somebody.refused(somebody.execution.ReadArtifact, never)
+        assert (status.code, status.reason) == ("NOT_FOUND", "RESOURCE_NOT_FOUND")
+        assert status.message.replace(asked.artifact_id, "") == unknown.message.replace(never.artifact_id, "")
+    for somebody in (people.alice, people.olga, people.admin):
+        (answer,) = somebody.call(somebody.execution.ReadArtifact, asked)
+        assert answer.data.decode() == known.preview
 
 
 @pytest.mark.parametrize("who", ["bob", "eve", "greta"])

@@ -150,7 +150,7 @@ async def test_payloads_go_with_their_digest_and_the_rest_stays(kept: Kept) -> N
 
 async def test_descriptions_of_artifacts_go_with_the_payloads(kept: Kept) -> None:
     artifact = Artifact(1, "a.csv", "text/csv", 3, "0" * 64, "a,b", None)
-    facts = {"arguments": None, "result": None, "salt": None, "artifacts": (artifact,)}
+    facts: dict[str, Any] = {"arguments": None, "result": None, "salt": None, "artifacts": (artifact,)}
     old, young = row(3, **facts), row(1, **facts)
     await kept.add(old, young)
     assert await kept.retention.payloads(NOW - 2 * DAY, 10) == 1
