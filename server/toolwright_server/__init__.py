@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     )
     from toolwright_server.catalog.functions import Toolkit, ToolkitSettings, tool
     from toolwright_server.catalog.look_up import Found, LookedUp, NotDone, StillUnknown, UnknownExecution
-    from toolwright_server.catalog.model import Effect, RetryPolicy, Runs
+    from toolwright_server.catalog.model import CircuitPolicy, Effect, RetryPolicy, Runs
 
 __all__ = [
     "ArtifactRefused",
     "AsyncToolContext",
+    "CircuitPolicy",
     "Effect",
     "Found",
     "LookedUp",
@@ -41,7 +42,7 @@ _HOMES = {
     "catalog.context": ("AsyncToolContext", "SyncToolContext", "ToolCallError", "ToolContext", "ToolError"),
     "catalog.functions": ("Toolkit", "ToolkitSettings", "tool"),
     "catalog.look_up": ("Found", "LookedUp", "NotDone", "StillUnknown", "UnknownExecution"),
-    "catalog.model": ("Effect", "RetryPolicy", "Runs"),
+    "catalog.model": ("CircuitPolicy", "Effect", "RetryPolicy", "Runs"),
 }
 
 

@@ -143,6 +143,12 @@ class Reason(Enum):
         "Ask the server that is named, or wait for the retry delay and ask again.",
         retryable=True,
     )
+    CIRCUIT_OPEN = Meaning(
+        Code.UNAVAILABLE,
+        "This fails too often at the moment and is left alone for a while.",
+        "Wait for the retry delay, then call again, or use another tool.",
+        retryable=True,
+    )
     SERVER_DRAINING = Meaning(
         Code.UNAVAILABLE,
         "The server is shutting down.",

@@ -1,7 +1,4 @@
-"""Who may see what, through every rpc of a real server with API keys: what is not yours does not exist for you.
-
-`EVERY` names each rpc once; an rpc that is added without a line here fails the first test.
-"""
+"""Who may see what, through every rpc of a real server with API keys: what is not yours does not exist for you."""
 
 import contextlib
 import itertools
@@ -25,7 +22,7 @@ SECONDS = 20
 ARTIFACTS = Path(__file__).with_name("artifact_tools.py")
 ROLES = {"agent": keys_pb2.ROLE_AGENT, "operator": keys_pb2.ROLE_OPERATOR, "admin": keys_pb2.ROLE_ADMIN}
 FILES = (execution_pb2, tool_catalog_pb2, keys_pb2, audit_pb2)
-# What an rpc does with the id of somebody else's execution, key or tenant; see the tests that are named after it.
+# What each rpc does with the id of somebody else's execution, key or tenant; without a line here the first test fails.
 EVERY = {
     "ToolExecution/Execute": "acts for another user, or calls a tool outside its scope",
     "ToolExecution/ExecuteStream": "acts for another user, or calls a tool outside its scope",

@@ -1,8 +1,8 @@
 """The limits of one server, put together: rules and their file, counters, the line of those who wait."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.limits.limiter import Limiter
@@ -17,6 +17,9 @@ from toolwright_server.stores.redis.opening import open_limit_store
 from toolwright_server.stores.redis.options import RedisLimitOptions
 from toolwright_server.telemetry import Metrics
 
+if TYPE_CHECKING:
+    from toolwright_server.stores.redis.limits import RedisLimitStore
+
 # Places come free on other servers as well, which tell nobody.
 POLL_SECONDS: Final = 0.1
 # A place is renewed so often within its lease.
@@ -26,9 +29,10 @@ _RENEWALS: Final = 3
 class Limits:
     """Opened before the first call is served, closed after the last one was settled."""
 
-    def __init__(self, file: RuleFile, limiter: Limiter, close_store: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, file: RuleFile, limiter: Limiter, shared: "RedisLimitStore | None") -> None:
         self._file = file
-        self._close_store = close_store
+        # What several servers count in together, and keep circuits in.
+        self.shared = shared
         self.rulebook = file.rulebook
         self.limiter = limiter
 
@@ -40,13 +44,13 @@ class Limits:
         """
         path = Path(settings.limits_file) if settings.limits_file else None
         file = RuleFile(path, settings.limits_file_check_seconds, refused=metrics.limits_file_refused)
-        url, store, close_store, poll = settings.redis_url.get_secret_value(), MemoryLimitStore(), _nothing, None
+        url, store, shared, poll = settings.redis_url.get_secret_value(), MemoryLimitStore(), None, None
         counters: LimitStore = store
         if url:
             lease = settings.redis_lease_seconds
             options = RedisLimitOptions(url, settings.server_id, settings.redis_timeout_milliseconds, lease)
             counters = shared = await open_limit_store(options, store, metrics)
-            close_store, poll = shared.close, POLL_SECONDS
+            poll = POLL_SECONDS
         limiter = Limiter(
             counters,
             file.rulebook,
@@ -54,7 +58,7 @@ class Limits:
             metrics,
             renew_seconds=settings.redis_lease_seconds / _RENEWALS,
         )
-        limits = cls(file, limiter, close_store)
+        limits = cls(file, limiter, shared)
         file.start()
         limiter.start()
         return limits
@@ -63,7 +67,8 @@ class Limits:
         """Tell the counters of the last calls that have ended."""
         await self._file.close()
         await self.limiter.close()
-        await self._close_store()
+        if self.shared is not None:
+            await self.shared.close()
 
 
 def standing(limiter: Limiter, catalog: Catalog) -> Readings:
@@ -74,7 +79,3 @@ def standing(limiter: Limiter, catalog: Catalog) -> Readings:
         return await limiter.quota(tenant, user, [("", category) for category in categories])
 
     return readings
-
-
-async def _nothing() -> None:
-    """A store in process ends with it."""

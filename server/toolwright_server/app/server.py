@@ -11,6 +11,7 @@ from importlib.metadata import version
 import uvloop
 
 from toolwright.v1 import audit_pb2, keys_pb2, tool_catalog_pb2, tool_execution_pb2, usage_pb2
+from toolwright_server.app import circuits
 from toolwright_server.app.artifacts import Artifacts
 from toolwright_server.app.limits import Limits, standing
 from toolwright_server.app.record import IN_MEMORY, MemoryRecord, Record
@@ -160,6 +161,7 @@ class _Server:
             backends={Runs.LOOP: PythonBackend(), Runs.PROCESS: self._processes, Runs.THREAD: self._threads},
             store=record.store,
             limiter=limits.limiter,
+            breaker=circuits.breaker(self._settings, self._options, self._catalog, limits, self._telemetry.metrics),
             joining=record.joining,
             logs=self._logs,
             tracing=self._telemetry.tracing,

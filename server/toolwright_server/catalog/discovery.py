@@ -167,7 +167,20 @@ def _distinct(tools: Iterable[Tool]) -> list[Tool]:
                 f"tool {tool.name!r} version {tool.version} is declared twice, by {_place(other)} and {_place(tool)}; "
                 "rename one or give it another version"
             )
+    _agreeing(found.values())
     return list(found.values())
+
+
+def _agreeing(tools: Iterable[Tool]) -> None:
+    """Tools that share an upstream share its circuit: it cannot open by two policies."""
+    first: dict[str, Tool] = {}
+    for tool in tools:
+        other = first.setdefault(tool.upstream, tool) if tool.upstream else tool
+        if other.circuit != tool.circuit:
+            raise SettingsError(
+                f"{other.name} and {tool.name} share the upstream {tool.upstream!r} and declare different circuits for "
+                "it; give both the same CircuitPolicy"
+            )
 
 
 def _place(tool: Tool) -> str:

@@ -4,7 +4,7 @@ Never imports what runs them.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -12,11 +12,13 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar, overload
 
 import pydantic
 
+from toolwright_server.catalog import circuits
 from toolwright_server.catalog.model import (
     CATEGORY,
     NAME,
     NAME_LIMIT,
     VERSION,
+    CircuitPolicy,
     DeclarationError,
     Effect,
     LookUp,
@@ -25,6 +27,7 @@ from toolwright_server.catalog.model import (
     Runs,
     Tool,
 )
+from toolwright_server.catalog.schema import Schema
 from toolwright_server.catalog.signature import Signature
 from toolwright_server.credits import micros
 from toolwright_server.errors import SettingsError
@@ -65,6 +68,9 @@ def tool(
     record: Literal["awaited", "lazy"] = "awaited",
     look_up: LookUp | None = None,
     retry: RetryPolicy | None = None,
+    upstream: str = "",
+    circuit: CircuitPolicy | None = None,
+    alternatives: Sequence[str] = (),
     price: Credits | None = None,
     price_max: Credits | None = None,
 ) -> Callable[[F], F]:
@@ -74,26 +80,22 @@ def tool(
     the event loop, the others in killable worker processes unless `runs=Runs.THREAD` (which cannot be stopped).
     `timeout_seconds` absent: the category's. `memory_limit_bytes` holds for worker processes. `keep_arguments`,
     `keep_result`: whether the history keeps them (secrets never). `record="lazy"`: a READ_ONLY tool's answer does not
-    wait for its record. `look_up(arguments, execution)`, sync or async, settles a SIDE_EFFECT tool's unknown outcomes
-    with Found, NotDone or StillUnknown. `retry`: how often a failure that is marked as retryable is tried again, three
-    times by default; a SIDE_EFFECT tool only when nothing was sent. `price`: of a successful call, in credits (5 or
-    "0.25"); with `price_max` the tool says by `context.charge` what it was. Raises DeclarationError.
+    wait for its record. `look_up(arguments, execution)` settles a SIDE_EFFECT tool's unknown outcomes with Found,
+    NotDone or StillUnknown. `retry`: how often a failure that is marked as retryable is tried again, three times by
+    default; a SIDE_EFFECT tool only when nothing was sent. `upstream`: what it calls; those that name the same share
+    its circuit, which opens as `circuit` says. `alternatives`: tools that can do its work while it is open. `price`: of
+    a successful call, in credits (5 or "0.25"); with `price_max` the tool says by `context.charge` what it was. Raises
+    DeclarationError.
     """
 
     def declare(function: F) -> F:
-        full = name or f"{category or function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
-        where = f"tool {full!r} ({function.__module__}.{function.__qualname__})"
-        place, signature = _runs(function, runs, where), _signature(function, where)
+        full, where = _named(function, name, category)
         declared = Tool(
             name=full,
-            version=version,
-            description=signature.description if description is None else description,
             category=category or full.split(".", 1)[0],
+            version=version,
             effect=effect,
-            runs=place,
-            input_schema=signature.input_schema,
-            output_schema=signature.output_schema,
-            target=FunctionTarget(function, signature, function.__module__),
+            **_read(function, runs, description, where),
             display_name=display_name,
             timeout_seconds=timeout_seconds,
             memory_limit_bytes=memory_limit_bytes,
@@ -103,6 +105,7 @@ def tool(
             record=_record(record, where),
             look_up=look_up,
             retry=retry or RetryPolicy(),
+            **circuits.declared(upstream, circuit, alternatives),
             **_price(price, price_max, where),
         )
         return _marked(function, declared, where)
@@ -114,6 +117,32 @@ def _marked(function: F, declared: Tool, where: str) -> F:
     check(declared, where)
     setattr(function, MARK, declared)
     return function
+
+
+def _named(function: Callable[..., Any], name: str | None, category: str | None) -> tuple[str, str]:
+    """The tool's name, and how messages about its declaration name it."""
+    full = name or f"{category or function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
+    return full, f"tool {full!r} ({function.__module__}.{function.__qualname__})"
+
+
+class _Read(TypedDict):
+    runs: Runs
+    description: str
+    input_schema: Schema
+    output_schema: Schema | None
+    target: FunctionTarget
+
+
+def _read(function: Callable[..., Any], runs: Runs | None, description: str | None, where: str) -> _Read:
+    """What the function itself says."""
+    place, signature = _runs(function, runs, where), _signature(function, where)
+    return _Read(
+        runs=place,
+        description=signature.description if description is None else description,
+        input_schema=signature.input_schema,
+        output_schema=signature.output_schema,
+        target=FunctionTarget(function, signature, function.__module__),
+    )
 
 
 def _signature(function: Callable[..., Any], where: str) -> Signature:
@@ -140,6 +169,7 @@ def check(declared: Tool, where: str) -> None:
     if declared.record is Record.LAZY and declared.effect is not Effect.READ_ONLY:
         raise DeclarationError(f'{where}: record="lazy" is for READ_ONLY tools; it is {declared.effect.name}')
     _check_retry(declared.retry, where)
+    circuits.check(declared, where)
     if declared.look_up is not None:
         _check_look_up(declared, declared.look_up, where)
     if declared.reports_price and not _has_context(declared):

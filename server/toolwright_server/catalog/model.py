@@ -52,6 +52,24 @@ class RetryPolicy:
     maximum_seconds: float = 30.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitPolicy:
+    """When a tool's upstream is left alone, and for how long. Times in seconds, ratios above 0 and at most 1.
+
+    The circuit opens when, of at least `minimum_calls` within `window_seconds`, `failure_ratio` have failed, or
+    `slow_ratio` took `slow_call_seconds` or longer (None: nobody counts slow calls). It is open for `open_seconds`,
+    twice as long each time that it opens again, up to `max_open_seconds`; then one call tries whether all is well.
+    """
+
+    failure_ratio: float = 0.5
+    slow_call_seconds: float | None = None
+    slow_ratio: float = 1.0
+    window_seconds: float = 60.0
+    minimum_calls: int = 10
+    open_seconds: float = 5.0
+    max_open_seconds: float = 120.0
+
+
 LookUp = Callable[[dict[str, Any] | None, UnknownExecution], LookedUp | Awaitable[LookedUp]]
 """Says what became of a call: from its arguments as they were kept (None: not kept) and its execution."""
 
@@ -99,6 +117,12 @@ class Tool:
     record: Record = Record.AWAITED
     look_up: LookUp | None = None
     retry: RetryPolicy = RetryPolicy()
+    # What it calls, by a name that several tools may share: they share one circuit then.
+    upstream: str = ""
+    # None: it is called however often it fails.
+    circuit: CircuitPolicy | None = None
+    # Names of tools that can do its work, the best one first.
+    alternatives: tuple[str, ...] = ()
     # None: the tool is as it was declared.
     terms: Terms | None = None
     # What a call costs; the most that it may cost where the tool itself reports what it did.
@@ -117,6 +141,11 @@ class Tool:
         if self.terms is None or self.terms.price_micros is None:
             return self.price_micros
         return self.terms.price_micros
+
+    @property
+    def circuit_name(self) -> str:
+        """Whose circuit is asked: the upstream's, or else that of this version of the tool, `name@version`."""
+        return self.upstream or f"{self.name}@{self.version}"
 
     def kept_arguments(self, canonical: bytes) -> bytes | None:
         """What the record keeps of a call's canonical arguments: without secrets; None for a tool that keeps none."""

@@ -41,6 +41,14 @@ class Catalog:
             raise self._unknown(name, version, lambda known: visible(known) and not self.tenants.hides(tenant, known))
         return tool if settings is None else self.tenants.view(tool, settings)
 
+    def offered(self, name: str, visible: Visible = everything, tenant: str = "") -> Tool | None:
+        """The newest version of a tool, if a call of it could be let in: visible, not hidden, turned on."""
+        tool = self._tools.get((name, ""))
+        if tool is None or not visible(name) or self.tenants.hides(tenant, name):
+            return None
+        tool = self._as_offered(tool, tenant)
+        return tool if tool.terms is None or (tool.terms.enabled and not tool.terms.misfit) else None
+
     def newest(self, tenant: str = "") -> Sequence[Tool]:
         """The newest version of every tool that is not hidden, by name."""
         found = sorted((tool for (_, version), tool in self._tools.items() if not version), key=lambda tool: tool.name)

@@ -23,6 +23,7 @@ from toolwright_server.execution.attempt import Answer, attempt, scope_of
 from toolwright_server.execution.attendance import naming
 from toolwright_server.execution.backend import Backend, Work
 from toolwright_server.execution.charging import report
+from toolwright_server.execution.circuits.breaker import Breaker
 from toolwright_server.execution.deadline import Deadline
 from toolwright_server.execution.distant import Distant
 from toolwright_server.execution.events import EventLogs
@@ -54,6 +55,7 @@ class Executor:
         backends: Mapping[Runs, Backend],
         store: ExecutionStore,
         limiter: Limiter,
+        breaker: Breaker,
         joining: Joining | None = None,
         logs: EventLogs,
         tracing: Tracing,
@@ -72,6 +74,7 @@ class Executor:
         self._ids = ids or Ids()
         self._chances = chances or Chances()
         self._results = Results(artifacts, options.inline_limit)
+        self._breaker = breaker
         self._admissions = Admissions(limiter, store)
         self._aftermath = Aftermath(store, metrics)
         self._joining = joining
@@ -176,7 +179,7 @@ class Executor:
         """The backend runs the tool until it answers, or until it must stop."""
         task = flight.task
         backend, grace = self._backends[flight.tool.runs], self._options.stop_grace
-        run = partial(attempts, flight, backend, self._chances)
+        run = partial(attempts, flight, self._breaker.before(backend, flight), self._chances)
         answer = await attempt(flight, self._work(flight), run, grace, self._overrun)
         if flight.task is task:
             await self._settled(flight, judge(flight, answer), Stopped.YES)
@@ -184,6 +187,8 @@ class Executor:
     def _overrun(self, flight: Flight) -> None:
         """The tool was told to stop and does not: the answer leaves without it, and its task is watched to its end."""
         assert flight.task is not None
+        if flight.overran is not None:
+            flight.overran()
         stopped = self._backends[flight.tool.runs].unconfirmed
         self._tasks.discard(flight.task)
         self._aftermath.watch(flight, flight.task, stopped)

@@ -62,6 +62,7 @@ class Flight:
         "admission",
         "answer",
         "answered",
+        "attempt_started_at",
         "context",
         "deadline",
         "desk",
@@ -72,6 +73,7 @@ class Flight:
         "loop",
         "output_limit",
         "output_size",
+        "overran",
         "started_at",
         "stop_reason",
         "task",
@@ -104,6 +106,9 @@ class Flight:
         # OpenTelemetry's, for what the tool calls in turn.
         self.context = CallContext(trace, deadline, execution.execution_id)
         self.started_at: float | None = None
+        # The present attempt's, and whom to tell when that goes on after it was told to stop; see circuits/breaker.py.
+        self.attempt_started_at: float | None = None
+        self.overran: Callable[[], object] | None = None
         self.stop_reason: Stop | None = None
         # The task that will settle the execution.
         self.task: asyncio.Task[None] | None = None
@@ -236,6 +241,7 @@ class Flight:
         # First, because it refuses what has ended: a record that was settled must not change any more.
         self.move(State.RUNNING, at)
         self.execution.attempts += 1
+        self.attempt_started_at = now
         if self.started_at is None:
             self.started_at = now
             self.execution.start_time = at

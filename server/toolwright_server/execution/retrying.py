@@ -14,6 +14,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from toolwright_server.catalog.model import Effect, RetryPolicy
 from toolwright_server.errors import Failure, Reason
 from toolwright_server.execution.backend import Backend, NotSent, ToolFailed, Work
+from toolwright_server.execution.circuits.refusal import CircuitRefused
 from toolwright_server.execution.events import Retried
 from toolwright_server.execution.flight import Flight
 
@@ -33,10 +34,13 @@ class Chances:
 async def attempts(flight: Flight, backend: Backend, chances: Chances, work: Work) -> bytes:
     """What the tool returns, after as many attempts as its policy and the call allow.
 
-    Raises what the last attempt raised: NotSent, ToolFailed or Lost.
+    Raises what the last attempt raised: NotSent, ToolFailed or Lost. A call that its circuit does not let through is
+    refused at once; one that was let through and failed may wait for it.
     """
     try:
         return await backend.run(work)
+    except CircuitRefused:
+        raise
     except (NotSent, ToolFailed) as error:
         allowed = _allowed(flight)
         if allowed == 1 or not _may_repeat(flight, error):
@@ -72,15 +76,25 @@ class _Again:
         self._chances = chances
         self._allowed = allowed
         self._why = ""
+        self._made = 1
 
     async def after(self, first: NotSent | ToolFailed) -> bytes:
         """Go on where the first attempt ended."""
         failed: list[BaseException] = [first]
+        last = first
 
         async def attempt() -> bytes:
+            nonlocal last
             if failed:
                 raise failed.pop()
-            return await self._backend.run(self._work)
+            try:
+                return await self._backend.run(self._work)
+            except CircuitRefused:
+                raise
+            except (NotSent, ToolFailed) as error:
+                self._made += 1
+                last = error
+                raise
 
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda error: _may_repeat(self._flight, error)),
@@ -92,9 +106,10 @@ class _Again:
         )
         try:
             return await retrying(attempt)
-        except (NotSent, ToolFailed) as error:
-            error.failure = self._told(error.failure, retrying.statistics["attempt_number"])
-            raise
+        except (NotSent, ToolFailed):
+            # Not the refusal of another attempt, if that came last: why there was to be one says more.
+            last.failure = self._told(last.failure)
+            raise last from None
 
     def _pause_seconds(self, state: RetryCallState) -> float:
         failure = _failure(state)
@@ -106,20 +121,25 @@ class _Again:
         return _bounded(grown + self._chances.uniform(0.0, policy.base_seconds), policy)
 
     def _enough(self, state: RetryCallState) -> bool:
-        left, pause = self._flight.deadline.remaining(), state.upcoming_sleep
+        left, pause, error = self._flight.deadline.remaining(), state.upcoming_sleep, _error(state)
+        refused = f"{error.failure.message}; " if isinstance(error, CircuitRefused) else ""
         if state.attempt_number >= self._allowed:
-            self._why = f"{self._allowed} attempts were made, which is all that are allowed"
+            what = f"{self._allowed} attempts were made{', refused ones included' if refused else ''}"
+            self._why = f"{refused}{what}, which is all that are allowed"
         elif pause >= left:
-            self._why = f"another attempt would begin in {pause:.3f} s, and {left:.3f} s are left"
+            self._why = f"{refused}another attempt would begin in {pause:.3f} s, and {left:.3f} s are left"
         return bool(self._why)
 
     def _announce(self, state: RetryCallState) -> None:
         retried = Retried(state.attempt_number, _failure(state), state.upcoming_sleep)
-        self._flight.retrying(retried, nothing_sent=isinstance(_error(state), NotSent))
+        error = _error(state)
+        # A refusal by the circuit says nothing of what was sent before.
+        nothing_sent = isinstance(error, NotSent) and not isinstance(error, CircuitRefused)
+        self._flight.retrying(retried, nothing_sent=nothing_sent)
 
-    def _told(self, failure: Failure, attempts_made: int) -> Failure:
+    def _told(self, failure: Failure) -> Failure:
         """The last failure, with how often it was tried and why no more."""
-        facts = {"attempts": str(attempts_made), **({"no_retry": self._why} if self._why else {})}
+        facts = {"attempts": str(self._made), **({"no_retry": self._why} if self._why else {})}
         return replace(failure, metadata={**failure.metadata, **facts})
 
 

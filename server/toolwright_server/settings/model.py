@@ -145,15 +145,16 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr = Field(
         SecretStr(""),
-        description="Where servers share limits, Redis or Valkey: redis://user:password@host:port/0, or rediss://, "
-        "encrypted. Empty: each counts for itself.",
+        description="Where servers share limits and circuits, Redis or Valkey: redis://user:password@host:port/0, or "
+        "rediss://, encrypted. Empty: each has its own.",
         json_schema_extra={"default_text": "empty"},
     )
     redis_timeout_milliseconds: _Seconds = Field(
-        10, description="How long a call waits for it before each rule decides by its `fail`. See shared-store.md."
+        10, description="How long a call waits for it; then rules decide by their `fail`. See shared-store.md."
     )
     redis_lease_seconds: _Seconds = Field(
-        30, description="Places of calls that nobody says still run, as those of a dead server, are free after so long."
+        30,
+        description="Places and probes of calls that nobody says still run, as of a dead server, are free after that.",
     )
     audit_key_file: str = Field(
         "",

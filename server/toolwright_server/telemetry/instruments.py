@@ -5,7 +5,7 @@ written by one thread and may be read by another, which at worst sees a histogra
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import time_ns
 from typing import Literal, TypedDict
 
@@ -126,6 +126,21 @@ class Gauge(Instrument):
 
     def points(self) -> list[Point]:
         return [_number({}, self._read())]
+
+
+class Gauges(Instrument):
+    """A value for each label, all of which a callback reads when somebody looks, as a Gauge's."""
+
+    kind: Kind = "gauge"
+
+    def __init__(
+        self, name: str, unit: str, description: str, label: str, read: Callable[[], Mapping[str, float]]
+    ) -> None:
+        super().__init__(name, unit, description, (label,))
+        self._read = read
+
+    def points(self) -> list[Point]:
+        return [_number(self.attributes((value,)), number) for value, number in self._read().items()]
 
 
 class Series:

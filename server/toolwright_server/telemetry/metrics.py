@@ -9,7 +9,15 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from toolwright_server.telemetry.instruments import Counter, Gauge, Histogram, Instrument, MetricSnapshot, Series
+from toolwright_server.telemetry.circuits import CircuitMetrics
+from toolwright_server.telemetry.instruments import (
+    Counter,
+    Gauge,
+    Histogram,
+    Instrument,
+    MetricSnapshot,
+    Series,
+)
 from toolwright_server.telemetry.prometheus import render
 from toolwright_server.telemetry.tracing import SERVER_ERRORS
 
@@ -41,6 +49,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.calls_in_flight = 0
+        self.circuits = CircuitMetrics()
         self._methods: frozenset[str] | None = None
         self._rpc_series: dict[tuple[str, str], Series] = {}
         self._tool_series: dict[tuple[str, str | None], Series] = {}
@@ -91,7 +100,7 @@ class Metrics:
             for instrument in (
                 self._rpc, self._tool, self._lag, self._blocked, self._kills, self._stubborn, self._unauthenticated,
                 self._limited, self._rules_refused, self._limit_store, self._decided_without,
-                self._dropped, self._exported,
+                self._dropped, self._exported, *self.circuits,
                 Gauge("toolwright.calls.in_flight", "{call}", "Calls that the server is answering.",
                       lambda: self.calls_in_flight, kind="updown"),
                 Gauge("toolwright.loop.lag.last", "s", "How late the event loop was at its last timer.",

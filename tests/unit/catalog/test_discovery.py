@@ -186,6 +186,21 @@ def test_two_tools_of_one_name_and_version_are_refused_naming_both_places(folder
         loaded(folder, "first_place", "second_place")
 
 
+@pytest.mark.parametrize(("other", "refused"), [("CircuitPolicy()", False), ("CircuitPolicy(minimum_calls=3)", True)])
+def test_tools_that_share_an_upstream_must_agree_when_it_opens(folder: Path, other: str, refused: bool) -> None:
+    module = f"billing_{refused}".lower()
+    (folder / f"{module}.py").write_text(
+        "from toolwright_server import CircuitPolicy, tool\n"
+        "@tool('billing.one', upstream='billing')\nasync def one() -> None: ...\n"
+        f"@tool('billing.two', upstream='billing', circuit={other})\nasync def two() -> None: ...\n"
+    )
+    if not refused:
+        assert len(loaded(folder, module).tools) >= 2
+        return
+    with pytest.raises(SettingsError, match=r"billing\.one and billing\.two share the upstream 'billing'"):
+        loaded(folder, module)
+
+
 def test_a_tool_found_twice_is_one_tool(folder: Path) -> None:
     (folder / "once.py").write_text(GREETINGS.replace("greetings", "once"))
     assert names(loaded(folder, "once", "once")) == ["once.hello"]

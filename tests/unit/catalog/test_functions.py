@@ -11,7 +11,7 @@ import pytest
 from toolwright_server.catalog.context import ToolContext
 from toolwright_server.catalog.functions import Toolkit, declared_tool, tool
 from toolwright_server.catalog.look_up import LookedUp, NotDone, UnknownExecution
-from toolwright_server.catalog.model import NAME_LIMIT, DeclarationError, Effect, Record, Runs, Tool
+from toolwright_server.catalog.model import NAME_LIMIT, CircuitPolicy, DeclarationError, Effect, Record, Runs, Tool
 
 
 def declared(function: Callable[..., Any], name: str | None = "tests.it", **options: Any) -> Tool:
@@ -278,6 +278,36 @@ def look_up_of_one(arguments: dict[str, Any] | None) -> LookedUp:
 @pytest.mark.parametrize("function", [look_up, look_up_slowly])
 def test_a_look_up_function_is_taken_as_it_is(function: Any) -> None:
     assert declared(on_the_loop, look_up=function).look_up is function
+
+
+def test_who_names_an_upstream_has_a_circuit_and_nobody_else() -> None:
+    assert declared(on_the_loop).circuit is None
+    assert declared(on_the_loop, upstream="billing").circuit == CircuitPolicy()
+    own = CircuitPolicy(minimum_calls=3)
+    alone = declared(on_the_loop, circuit=own, version="2")
+    assert (alone.circuit, alone.circuit_name) == (own, f"{alone.name}@2")
+    assert declared(on_the_loop, circuit=own, upstream="billing").circuit_name == "billing"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"upstream": "Billing"}, "upstream 'Billing' must be lower-case letters"),
+        ({"upstream": "b" * 129}, "at most 128 characters"),
+        ({"alternatives": ["a.b"]}, "give it an upstream or a circuit"),
+        ({"upstream": "b", "alternatives": ["A"]}, "alternatives must be names of other tools; 'A' is not"),
+        ({"upstream": "b", "alternatives": [declared(on_the_loop).name]}, "names of other tools"),
+        ({"circuit": CircuitPolicy(failure_ratio=0)}, "circuit.failure_ratio 0 must be above 0 and at most 1"),
+        ({"circuit": CircuitPolicy(slow_ratio=1.1)}, "circuit.slow_ratio 1.1 must"),
+        ({"circuit": CircuitPolicy(slow_call_seconds=0)}, "circuit.slow_call_seconds 0 must be positive"),
+        ({"circuit": CircuitPolicy(window_seconds=float("inf"))}, "circuit.window_seconds inf must be"),
+        ({"circuit": CircuitPolicy(open_seconds=9, max_open_seconds=8)}, "max_open_seconds 8 must be at least open"),
+        ({"circuit": CircuitPolicy(minimum_calls=0)}, "circuit.minimum_calls 0 must be 1 to"),
+    ],
+)
+def test_a_circuit_that_cannot_be_right_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(DeclarationError, match=re.escape(said)):
+        declared(on_the_loop, **options)
 
 
 @pytest.mark.parametrize(

@@ -14,18 +14,23 @@ from toolwright_server.backends.python import PythonBackend
 from toolwright_server.catalog.functions import declared_tool, tool
 from toolwright_server.catalog.model import Effect, Runs, Tool
 from toolwright_server.catalog.registry import Catalog
+from toolwright_server.catalog.settings_model import ToolSettings
+from toolwright_server.catalog.tenants import Tenants
 from toolwright_server.execution.attendance import outlast
 from toolwright_server.execution.backend import Work
+from toolwright_server.execution.circuits.breaker import Breaker
+from toolwright_server.execution.circuits.model import Change
 from toolwright_server.execution.events import Event, Happening, Retold
 from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Flight, Stop
-from toolwright_server.execution.intake import ExecutorOptions
+from toolwright_server.execution.intake import ExecutorOptions, declared_timeout
 from toolwright_server.execution.model import Execution, Stopped
 from toolwright_server.execution.retrying import Chances
 from toolwright_server.limits.limiter import Limiter
 from toolwright_server.limits.line import Line
 from toolwright_server.limits.rulebook import Rulebook
 from toolwright_server.limits.rules import CostLimits, Rules, Tier
+from toolwright_server.stores.memory.circuits import MemoryCircuitStore
 from toolwright_server.stores.memory.events import LogBounds, MemoryEventLogs
 from toolwright_server.stores.memory.executions import Bounds, MemoryExecutionStore
 from toolwright_server.stores.memory.limits import MemoryLimitStore
@@ -91,9 +96,12 @@ class House:
         self.pauses: list[float] = []
         self.chances = Chances(self._pause, lambda low, _: low)
         self.rules = UNLIMITED
+        self.now = 0.0
+        self.changes: list[Change] = []
         self._scripted = Scripted()
         self._tools: list[Tool] = []
         self._executor: Executor | None = None
+        self._tenants: Tenants | None = None
 
     def tool(self, function: Callable[..., Any], effect: Effect = Effect.READ_ONLY, **options: Any) -> None:
         """Declare `tests.<function>`."""
@@ -102,24 +110,42 @@ class House:
         assert found is not None
         self._tools.append(found)
 
-    def remote(self, script: Callable[[Work], Awaitable[bytes]], effect: Effect = Effect.READ_ONLY) -> None:
+    def remote(
+        self, script: Callable[[Work], Awaitable[bytes]], effect: Effect = Effect.READ_ONLY, **options: Any
+    ) -> None:
         """Declare `tests.remote`, which is run as `script` says."""
 
         def remote() -> None: ...
 
         self._scripted.scripts["tests.remote"] = script
-        self.tool(remote, effect, runs=Runs.THREAD)
+        self.tool(remote, effect, runs=Runs.THREAD, **options)
+
+    def tenant_sets(self, name: str, **settings: Any) -> None:
+        """What the tenant `default` changes about `tests.<name>`, from the next call on."""
+        assert self.executor is not None
+        assert self._tenants is not None
+        self._tenants.adopt([ToolSettings(tenant="default", tool=f"tests.{name}", revision=1, **settings)])
 
     @property
     def executor(self) -> Executor:
         """Made when it is first asked for."""
         if self._executor is None:
+            options, catalog = ExecutorOptions(**self.options), Catalog(self._tools)
+            self._tenants = catalog.tenants
             self._executor = Executor(
-                options=ExecutorOptions(**self.options),
-                catalog=Catalog(self._tools),
+                options=options,
+                catalog=catalog,
                 backends={Runs.LOOP: PythonBackend(), Runs.THREAD: self._scripted},
                 store=self.store,
                 limiter=Limiter(MemoryLimitStore(), Rulebook(self.rules), Line(8), self.metrics),
+                breaker=Breaker(
+                    MemoryCircuitStore(self.changes.append, 30.0, lambda: self.now),
+                    catalog,
+                    lambda tool: declared_timeout(options, tool)[0],
+                    self.metrics,
+                    lease_seconds=30.0,
+                    uniform=lambda low, _: low,
+                ),
                 logs=self.logs,
                 tracing=Tracing(
                     sampling_from("always_off", ""),
@@ -133,8 +159,9 @@ class House:
         return self._executor
 
     async def _pause(self, seconds: float) -> None:
-        """Between two attempts no time passes."""
+        """Between two attempts no time passes, but for circuits."""
         self.pauses.append(seconds)
+        self.now += seconds
         await asyncio.sleep(0)
 
     async def begin(self, name: str, arguments: Mapping[str, Any] | None = None, **facts: Any) -> Flight:

@@ -3,12 +3,13 @@
 import re
 import tomllib
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from toolwright_server import ToolError
+from toolwright_server import CircuitPolicy, ToolError
 from toolwright_server.catalog.discovery import load
 from toolwright_server.catalog.functions import FunctionTarget
 from toolwright_server.toolkits import crm, diagnostics, knowledge
@@ -21,7 +22,8 @@ ROOT = Path(__file__).parents[3]
 TOOLKITS = (ROOT / "docs" / "toolkits.md").read_text()
 WRITING = (ROOT / "docs" / "writing-tools.md").read_text()
 KITS = {"crm": crm.toolkit, "diagnostics": diagnostics.toolkit, "knowledge": knowledge.toolkit}
-SNIPPETS = re.findall(r"```python\n(.*?)```", WRITING, re.DOTALL)
+CIRCUITS = (ROOT / "docs" / "circuits.md").read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```", WRITING + CIRCUITS, re.DOTALL)
 
 
 @pytest.mark.parametrize("kit", KITS)
@@ -47,6 +49,11 @@ def shown(default: Any) -> str:
     if isinstance(default, list):
         return ", ".join(f"`{item}`" for item in cast("list[str]", default)) or "none"
     return f"{default:.10g}"
+
+
+def test_every_field_of_a_circuit_is_in_the_document_with_its_default() -> None:
+    written = dict(re.findall(r"^\| `(\w+)` \| `(.+?)` \|", CIRCUITS.split("| `CircuitPolicy` |")[1], re.MULTILINE))
+    assert written == {name: repr(value) for name, value in asdict(CircuitPolicy()).items()}
 
 
 def test_every_reason_is_in_the_document() -> None:

@@ -1,1 +1,1 @@
-"""What several processes or machines share in Redis or Valkey: counters of limits. Loss is tolerable, and rebuilt."""
+"""What several processes or machines share in Redis or Valkey: counters of limits, circuits. Loss is tolerable."""

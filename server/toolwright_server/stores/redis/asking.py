@@ -16,7 +16,8 @@ _TICKS: Final = 16
 class Ask:
     """One command. Without a `future` nobody waits for its answer, and it may be sent as often as it takes.
 
-    `late` is told the answer when it comes after the one who waited has left, or None when it is lost.
+    `late` is told the answer when it comes after the one who waited has left, or None when it is lost; without a
+    `future`, any answer.
     """
 
     __slots__ = ("command", "deadline", "future", "in_doubt", "late", "patience")
@@ -46,8 +47,9 @@ class Ask:
     def answered(self, answer: Any) -> None:
         """The store has answered."""
         if self.future is None:
-            return
-        if not self.future.done():
+            if self.late is not None:
+                self.late(answer)
+        elif not self.future.done():
             self.future.set_result(answer)
         elif self.late is not None:
             self.late(answer)

@@ -61,6 +61,11 @@ class RedisLimitStore:
         await asyncio.gather(*(link.close() for link in self._cluster.links.values()))
 
     @property
+    def link(self) -> Callable[[bytes], Link]:
+        """Whom to ask for a key: circuits travel over the same connections."""
+        return self._cluster.link
+
+    @property
     def is_up(self) -> bool:
         """Whether the store answers; of a cluster, every server that was needed so far."""
         return all(link.is_up for link in self._cluster.links.values())

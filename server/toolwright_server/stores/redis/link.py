@@ -91,9 +91,12 @@ class Link:
         self._queue.append(ask)
         self._wake()
 
-    def tell(self, command: bytes, lasts_seconds: float) -> None:
-        """Send a command whose answer nobody waits for, now or, within `lasts_seconds`, when the store is back."""
-        ask = Ask(command, self._loop.time() + lasts_seconds)
+    def tell(self, command: bytes, lasts_seconds: float, answered: Late | None = None) -> None:
+        """Send a command whose answer nobody waits for, now or, within `lasts_seconds`, when the store is back.
+
+        `answered` is told the answer, should there be one.
+        """
+        ask = Ask(command, self._loop.time() + lasts_seconds, None, answered)
         if self.is_up:
             self._queue.append(ask)
             self._wake()

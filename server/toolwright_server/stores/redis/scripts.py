@@ -19,8 +19,9 @@ class Script:
 
 
 COUNTERS: Final = Script("counters.lua")
+CIRCUITS: Final = Script("circuits.lua")
 SERVERS: Final = Script("servers.lua")
-SCRIPTS: Final = (COUNTERS, SERVERS)
+SCRIPTS: Final = (COUNTERS, CIRCUITS, SERVERS)
 
 
 def bulk(argument: bytes) -> bytes:
