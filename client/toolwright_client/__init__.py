@@ -4,7 +4,8 @@
 """
 
 from toolwright_client.aio import AsyncClient
-from toolwright_client.blocking import BlockingHandle, BlockingStream, Client
+from toolwright_client.artifacts import ArtifactReader
+from toolwright_client.blocking import BlockingArtifact, BlockingHandle, BlockingStream, Client
 from toolwright_client.connection import Tls
 from toolwright_client.errors import (
     Aborted,
@@ -61,6 +62,7 @@ from toolwright_client.events import (
 from toolwright_client.handles import ExecutionHandle
 from toolwright_client.interceptors import BlockingDeadlineInterceptor, DeadlineInterceptor
 from toolwright_client.model import (
+    Artifact,
     DeadlineSource,
     Effect,
     Execution,
@@ -83,8 +85,11 @@ __all__ = [
     "Aborted",
     "ApprovalRequired",
     "Arguments",
+    "Artifact",
+    "ArtifactReader",
     "AsyncClient",
     "BatchStopped",
+    "BlockingArtifact",
     "BlockingDeadlineInterceptor",
     "BlockingHandle",
     "BlockingStream",

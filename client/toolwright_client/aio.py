@@ -5,6 +5,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -12,6 +13,7 @@ import grpc
 
 from toolwright.v1 import tool_catalog_pb2, tool_execution_pb2
 from toolwright_client import wire
+from toolwright_client.artifacts import ArtifactReader, save
 from toolwright_client.batches import Batch, Terms
 from toolwright_client.calls import Caller
 from toolwright_client.connection import Connection, Tls
@@ -19,7 +21,7 @@ from toolwright_client.deadline import Budget, surrounding_deadline
 from toolwright_client.errors import ConnectionLost, ExecutionNotFound, NotConnected, ToolwrightError
 from toolwright_client.handles import ExecutionHandle
 from toolwright_client.lookup import Lookup, outcome_unknown
-from toolwright_client.model import UNKNOWN, Effect, Execution, Tool, Validation
+from toolwright_client.model import UNKNOWN, Artifact, Effect, Execution, Tool, Validation
 from toolwright_client.options import Arguments, Call, CallOptions, encoded, tool_call
 from toolwright_client.proof import Token, is_local, proof_of
 from toolwright_client.result import Result
@@ -207,6 +209,22 @@ class AsyncClient:
     async def cancel(self, execution_id: str, *, timeout: float | None = None) -> Execution:
         """Asks an execution to stop, and answers how it stands. Raises ExecutionNotFound."""
         return await self._lookup.cancel(execution_id, self._budget(timeout))
+
+    def read_artifact(
+        self, artifact: Artifact | str, *, offset: int = 0, limit: int | None = None, timeout: float | None = None
+    ) -> ArtifactReader:
+        """The bytes of an artifact (or of its id), to be iterated: from `offset`, at most `limit`.
+
+        Without `timeout` as long as it takes. Raises ExecutionNotFound when there is none, or not any more.
+        """
+        artifact_id = artifact if isinstance(artifact, str) else artifact.artifact_id
+        return ArtifactReader(self._caller, Budget.of(timeout), artifact_id, offset, limit)
+
+    async def save_artifact(
+        self, artifact: Artifact | str, path: str | Path, *, timeout: float | None = None
+    ) -> Artifact:
+        """Saves an artifact as the file `path`, which appears, or is replaced, when all bytes are there and right."""
+        return await save(self.read_artifact(artifact, timeout=timeout), Path(path))
 
     async def tools(self, where: str = "", *, timeout: float | None = None) -> tuple[Tool, ...]:
         """The newest version of every tool, by name; `where` as in `category = "crm"`."""

@@ -3,17 +3,19 @@
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
 import grpc
 
 from toolwright_client.aio import AsyncClient
+from toolwright_client.artifacts import ArtifactReader
 from toolwright_client.background import background
 from toolwright_client.connection import Tls
 from toolwright_client.events import Event
 from toolwright_client.handles import ExecutionHandle
-from toolwright_client.model import Execution, Tool, Validation
+from toolwright_client.model import Artifact, Execution, Tool, Validation
 from toolwright_client.options import Arguments, Call, CallOptions
 from toolwright_client.proof import Token, proof_of
 from toolwright_client.result import Result
@@ -52,6 +54,40 @@ class BlockingStream(Iterator[Event]):
 
     def close(self) -> None:
         background().run(self._stream.aclose())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class BlockingArtifact(Iterator[bytes]):
+    """The bytes of an artifact; see ArtifactReader."""
+
+    def __init__(self, open_reader: Callable[[], ArtifactReader]) -> None:
+        async def opened() -> ArtifactReader:
+            return open_reader()
+
+        self._reader = background().run(opened())
+
+    @property
+    def artifact(self) -> Artifact | None:
+        return self._reader.artifact
+
+    def __next__(self) -> bytes:
+        async def following() -> bytes | None:
+            return await anext(self._reader, None)
+
+        page = background().run(following())
+        if page is None:
+            raise StopIteration
+        return page
+
+    def close(self) -> None:
+        background().run(self._reader.aclose())
 
     def __enter__(self) -> Self:
         return self
@@ -179,6 +215,16 @@ class Client:
 
     def cancel(self, execution_id: str, *, timeout: float | None = None) -> Execution:
         return background().run(self._client.cancel(execution_id, timeout=timeout))
+
+    def read_artifact(
+        self, artifact: Artifact | str, *, offset: int = 0, limit: int | None = None, timeout: float | None = None
+    ) -> BlockingArtifact:
+        return BlockingArtifact(
+            lambda: self._client.read_artifact(artifact, offset=offset, limit=limit, timeout=timeout)
+        )
+
+    def save_artifact(self, artifact: Artifact | str, path: str | Path, *, timeout: float | None = None) -> Artifact:
+        return background().run(self._client.save_artifact(artifact, path, timeout=timeout))
 
     def tools(self, where: str = "", *, timeout: float | None = None) -> tuple[Tool, ...]:
         return background().run(self._client.tools(where, timeout=timeout))

@@ -148,6 +148,22 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A file that a tool wrote as a part of its result, described; `read_artifact` and `save_artifact` get it."""
+
+    artifact_id: str
+    name: str
+    """What the tool calls it. Not a path."""
+    media_type: str
+    size_bytes: int
+    sha256: str
+    preview: str = ""
+    """The first lines, if it is text; empty in lists."""
+    expire_time: datetime | None = None
+    """From then on it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
     """One call of one tool, and what became of it."""
 
@@ -157,6 +173,9 @@ class Execution:
     tool_version: str
     value: Any = None
     """What the tool answered, decoded from JSON. None unless `state` is SUCCEEDED, and in lists."""
+    artifacts: tuple[Artifact, ...] = ()
+    value_artifact: Artifact | None = None
+    """The one that holds the value as JSON text, which was too large to be answered: `value` is None then."""
     error: Failure | None = None
     """In every terminal state but SUCCEEDED; in a batch also where it says why there is no value, or no end, yet."""
     create_time: datetime | None = None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolwright_client.errors import ToolwrightError
-from toolwright_client.model import Execution, State
+from toolwright_client.model import Artifact, Execution, State
 from toolwright_client.statuses import error_of_execution
 
 
@@ -21,10 +21,18 @@ class Result:
 
     @property
     def value(self) -> Any:
-        """What the tool answered, decoded from JSON. Raises `error` if it did not."""
+        """What the tool answered, decoded from JSON; None if it is an artifact (`execution.value_artifact`).
+
+        Raises `error` if it did not answer.
+        """
         if error := self.error:
             raise error
         return self.execution.value
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """The files that belong to the answer."""
+        return self.execution.artifacts
 
     @property
     def error(self) -> ToolwrightError | None:

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from toolwright.v1 import common_pb2, tool_catalog_pb2
 from toolwright_client import events
 from toolwright_client.model import (
+    Artifact,
     DeadlineSource,
     Effect,
     Execution,
@@ -81,14 +82,31 @@ def failure(raw: common_pb2.ExecutionError) -> Failure:
     )
 
 
+def artifact(raw: common_pb2.Artifact) -> Artifact:
+    """The description of an artifact."""
+    return Artifact(
+        artifact_id=raw.artifact_id,
+        name=raw.name,
+        media_type=raw.media_type,
+        size_bytes=raw.size_bytes,
+        sha256=raw.sha256,
+        preview=raw.preview,
+        expire_time=_time(raw.expire_time) if raw.HasField("expire_time") else None,
+    )
+
+
 def execution(raw: common_pb2.Execution) -> Execution:
     """An execution. Its value is decoded here; a text that is no JSON raises ValueError."""
+    artifacts = tuple(artifact(each) for each in raw.result.artifacts)
+    value_artifact = next((each for each in artifacts if each.artifact_id == raw.result.value_artifact_id), None)
     return Execution(
         execution_id=raw.execution_id,
         state=_STATES.get(raw.state, State.UNSPECIFIED),
         tool=raw.tool,
         tool_version=raw.tool_version,
         value=_value(raw.result) if raw.HasField("result") else None,
+        artifacts=artifacts,
+        value_artifact=value_artifact,
         error=failure(raw.error) if raw.HasField("error") else None,
         create_time=_time(raw.create_time) if raw.HasField("create_time") else None,
         start_time=_time(raw.start_time) if raw.HasField("start_time") else None,

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toolwright_server.artifacts.model import ArtifactRefused
     from toolwright_server.catalog.context import (
         AsyncToolContext,
         SyncToolContext,
@@ -13,13 +14,15 @@ if TYPE_CHECKING:
     )
     from toolwright_server.catalog.functions import Toolkit, ToolkitSettings, tool
     from toolwright_server.catalog.look_up import Found, LookedUp, NotDone, StillUnknown, UnknownExecution
-    from toolwright_server.catalog.model import CachePolicy, CircuitPolicy, Effect, RetryPolicy, Runs
+    from toolwright_server.catalog.model import CachePolicy, CircuitPolicy, Effect, FallbackPolicy, RetryPolicy, Runs
 
 __all__ = [
+    "ArtifactRefused",
     "AsyncToolContext",
     "CachePolicy",
     "CircuitPolicy",
     "Effect",
+    "FallbackPolicy",
     "Found",
     "LookedUp",
     "NotDone",
@@ -37,10 +40,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "context": ("AsyncToolContext", "SyncToolContext", "ToolCallError", "ToolContext", "ToolError"),
-    "functions": ("Toolkit", "ToolkitSettings", "tool"),
-    "look_up": ("Found", "LookedUp", "NotDone", "StillUnknown", "UnknownExecution"),
-    "model": ("CachePolicy", "CircuitPolicy", "Effect", "RetryPolicy", "Runs"),
+    "artifacts.model": ("ArtifactRefused",),
+    "catalog.context": ("AsyncToolContext", "SyncToolContext", "ToolCallError", "ToolContext", "ToolError"),
+    "catalog.functions": ("Toolkit", "ToolkitSettings", "tool"),
+    "catalog.look_up": ("Found", "LookedUp", "NotDone", "StillUnknown", "UnknownExecution"),
+    "catalog.model": ("CachePolicy", "CircuitPolicy", "Effect", "FallbackPolicy", "RetryPolicy", "Runs"),
 }
 
 
@@ -48,7 +52,7 @@ def __getattr__(name: str) -> Any:
     # Imported when asked for: a command that only calls a server needs neither pydantic nor the schemas.
     for home, names in _HOMES.items():
         if name in names:
-            found = getattr(import_module(f"toolwright_server.catalog.{home}"), name)
+            found = getattr(import_module(f"toolwright_server.{home}"), name)
             globals()[name] = found
             return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

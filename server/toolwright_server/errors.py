@@ -137,6 +137,12 @@ class Reason(Enum):
         "Wait for the retry delay, then call again.",
         retryable=True,
     )
+    ARTIFACT_ELSEWHERE = Meaning(
+        Code.UNAVAILABLE,
+        "This file lies on another server.",
+        "Ask the server that is named, or wait for the retry delay and ask again.",
+        retryable=True,
+    )
     CIRCUIT_OPEN = Meaning(
         Code.UNAVAILABLE,
         "This fails too often at the moment and is left alone for a while.",

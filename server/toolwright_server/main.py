@@ -331,6 +331,7 @@ def verify_audit(
     raise typer.Exit(auditing.verify_server(address, scope, as_json=as_json))
 
 
+app.command()(calling.artifact)
 app.command()(reporting.stats)
 app.command()(reporting.report)
 app.command()(usage.quota)

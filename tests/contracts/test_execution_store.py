@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from toolwright_server.artifacts.model import Artifact
 from toolwright_server.execution.model import Source, State, Stopped
 from toolwright_server.identity import Caller
 
@@ -46,6 +47,19 @@ async def test_whose_answer_it_has_is_kept(make_store: MakeStore, source: Source
         execution.cached_time,
         None,
     )
+
+
+async def test_its_artifacts_are_kept_in_the_same_commit(make_store: MakeStore) -> None:
+    kept = make_store()
+    (execution,) = await added(kept, "a")
+    execution.artifacts = (
+        Artifact(1, "größe.csv", "text/csv", 2**40, "0" * 64, "a,b\n", 2_000.0),
+        Artifact(3, "result.json", "application/json", 0, "1" * 64, "", None, is_value=True),
+    )
+    await settled(kept, execution)
+    found = await kept.store.get(OWNER, "a")
+    assert found is not None
+    assert found.artifacts == execution.artifacts
 
 
 async def test_what_was_never_added_is_nowhere(make_store: MakeStore) -> None:

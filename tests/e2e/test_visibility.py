@@ -1,7 +1,4 @@
-"""Who may see what, through every rpc of a real server with API keys: what is not yours does not exist for you.
-
-`EVERY` names each rpc once; an rpc that is added without a line here fails the first test.
-"""
+"""Who may see what, through every rpc of a real server with API keys: what is not yours does not exist for you."""
 
 import contextlib
 import itertools
@@ -22,9 +19,10 @@ from toolwright.v1 import tool_execution_pb2 as execution_pb2
 from toolwright.v1 import tool_execution_pb2_grpc as execution_pb2_grpc
 
 SECONDS = 20
+ARTIFACTS = Path(__file__).with_name("artifact_tools.py")
 ROLES = {"agent": keys_pb2.ROLE_AGENT, "operator": keys_pb2.ROLE_OPERATOR, "admin": keys_pb2.ROLE_ADMIN}
 FILES = (execution_pb2, tool_catalog_pb2, keys_pb2, audit_pb2)
-# What an rpc does with the id of somebody else's execution, key or tenant; see the tests that are named after it.
+# What each rpc does with the id of somebody else's execution, key or tenant; without a line here the first test fails.
 EVERY = {
     "ToolExecution/Execute": "acts for another user, or calls a tool outside its scope",
     "ToolExecution/ExecuteStream": "acts for another user, or calls a tool outside its scope",
@@ -34,6 +32,7 @@ EVERY = {
     "ToolExecution/WaitExecution": "takes an id",
     "ToolExecution/CancelExecution": "takes an id",
     "ToolExecution/ReconcileExecution": "takes an id",
+    "ToolExecution/ReadArtifact": "takes the id of an artifact",
     "ToolCatalogService/ListTools": "leaves out",
     "ToolCatalogService/GetTool": "hides",
     "ToolCatalogService/ValidateArguments": "hides",
@@ -112,7 +111,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[LiveServer]:
         "TOOLWRIGHT_TOOLKITS": "diagnostics,crm",
         "TOOLWRIGHT_AUDIT_KEY_FILE": str(folder / "audit.key"),
     }
-    with live_server(folder, env=settings) as running:
+    with live_server(folder, "--tools", str(ARTIFACTS), env=settings) as running:
         yield running
 
 
@@ -220,6 +219,15 @@ def test_somebody_elses_execution_does_not_exist_while_it_runs_either(
     assert somebody.refused(*by_id(running)[rpc](somebody)).code == "NOT_FOUND"
     own = people.alice.call(*by_id(running)["GetExecution"](people.alice)).execution
     assert not own.HasField("end_time")
+
+
+def test_somebody_elses_artifact_does_not_exist(people: People) -> None:
+    known = people.alice.execute("files.report", arguments={"rows": 1}).result.artifacts[0]
+    asked, never = (execution_pb2.ReadArtifactRequest(artifact_id=known.artifact_id + rest) for rest in ("", "9"))
+    for somebody in people.strangers().values():
+        told, unknown = (somebody.refused(somebody.execution.ReadArtifact, each) for each in (asked, never))
+        assert told.message.replace(asked.artifact_id, "") == unknown.message.replace(never.artifact_id, "")
+    assert people.olga.call(people.olga.execution.ReadArtifact, asked)[0].data.decode() == known.preview
 
 
 @pytest.mark.parametrize("who", ["bob", "eve", "greta"])

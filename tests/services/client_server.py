@@ -27,6 +27,7 @@ from toolwright.v1 import (
 
 Context = Any
 Answer = Callable[[Any, Context], Awaitable[Any]]
+Pages = Callable[[Any, Context], AsyncIterator[tool_execution_pb2.ReadArtifactResponse]]
 Script = Callable[[Any, Context], AsyncIterator[common_pb2.ExecutionEvent]]
 
 
@@ -109,6 +110,7 @@ class Scripted:
     batch: deque[Answer] = field(default_factory=deque[Answer])
     stream: deque[Script] = field(default_factory=deque[Script])
     wait: deque[Script] = field(default_factory=deque[Script])
+    pages: deque[Pages] = field(default_factory=deque[Pages])
     get: deque[Answer] = field(default_factory=deque[Answer])
     effects: dict[str, int] = field(default_factory=dict[str, int])
     seen: list[Seen] = field(default_factory=list[Seen])
@@ -149,6 +151,11 @@ class Executions(tool_execution_pb2_grpc.ToolExecutionServicer):
         play = self.script.wait.popleft() if self.script.wait else succeeds
         async for each in play(request, context):
             yield tool_execution_pb2.WaitExecutionResponse(event=each)
+
+    async def ReadArtifact(self, request: Any, context: Context) -> AsyncIterator[Any]:
+        self.script.note("ReadArtifact", request, context)
+        async for each in self.script.pages.popleft()(request, context):
+            yield each
 
     async def GetExecution(self, request: Any, context: Context) -> Any:
         self.script.note("GetExecution", request, context)

@@ -28,10 +28,12 @@ from toolwright_server.records.audit.trail import AuditTrail
 from toolwright_server.records.ledger.ledger import Ledger
 from toolwright_server.records.retention import Retention, Rule
 from toolwright_server.settings import Settings
+from toolwright_server.stores.memory.artifacts import MemoryArtifactRows
 from toolwright_server.stores.memory.events import MemoryEventLogs
 from toolwright_server.stores.memory.executions import Bounds, MemoryExecutionStore
 from toolwright_server.stores.memory.keys import MemoryKeyStore
 from toolwright_server.stores.memory.tool_settings import MemoryToolSettingsStore
+from toolwright_server.stores.sql.artifacts import SqlArtifactRows
 from toolwright_server.stores.sql.audit import SqlAuditStore
 from toolwright_server.stores.sql.breaker import Breaker
 from toolwright_server.stores.sql.change import Change
@@ -85,6 +87,9 @@ class Record:
             ended=ended,
             credits_required=settings.credits == "required",
         )
+        self.artifacts = SqlArtifactRows(database, self.store.live)
+        # Told when executions of dead servers were settled.
+        self.on_recovered: Callable[[], None] = _nobody
         self.ledger = Ledger(SqlLedger(database, self._writer))
         self.usage = SqlUsage(database, self._writer)
         self.keys = SqlKeyStore(database, self._writer)
@@ -193,9 +198,14 @@ class Record:
         if self._recovery.settled > settled:
             # Their trail ends here, and this server signs for it.
             await self.trail.checkpointer.close_dead()
+            self.on_recovered()
 
     def _emit(self, entry: Entry) -> None:
         self._writer.submit_unawaited(Change(entries=(entry,)))
+
+
+def _nobody() -> None:
+    """Until somebody wants to be told."""
 
 
 IN_MEMORY = "memory:"
@@ -210,6 +220,8 @@ class MemoryRecord:
     def __init__(self, bounds: Bounds, logs: MemoryEventLogs, *, credits_required: bool = False) -> None:
         self.listen: Listen = deaf
         self.store = MemoryExecutionStore(bounds, logs, credits_required=credits_required)
+        self.artifacts = MemoryArtifactRows(self.store.live)
+        self.on_recovered: Callable[[], None] = _nobody
         self.ledger = Ledger(self.store.ledger)
         self.usage = self.store.usage
         self.keys = MemoryKeyStore()

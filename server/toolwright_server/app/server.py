@@ -12,6 +12,7 @@ import uvloop
 
 from toolwright.v1 import audit_pb2, keys_pb2, tool_catalog_pb2, tool_execution_pb2, usage_pb2
 from toolwright_server.app import circuits
+from toolwright_server.app.artifacts import Artifacts
 from toolwright_server.app.limits import Limits, standing
 from toolwright_server.app.record import IN_MEMORY, MemoryRecord, Record
 from toolwright_server.app.results import open_results
@@ -28,6 +29,7 @@ from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Stop
 from toolwright_server.execution.intake import ExecutorOptions, declared_timeout
 from toolwright_server.execution.leases import Lease
+from toolwright_server.execution.library import Library
 from toolwright_server.execution.recall.engine import Results
 from toolwright_server.execution.service import ToolExecutionService
 from toolwright_server.keys.credentials import Credentials
@@ -121,7 +123,11 @@ class _Server:
             stack.push_async_callback(limits.close)
             results, close_results = await open_results(self._settings, self._telemetry.metrics)
             stack.push_async_callback(close_results)
-            await self._serve(self._executor(record, limits, results), record, credentials, limits)
+            artifacts = Artifacts.open(self._settings, record.artifacts)
+            record.on_recovered = artifacts.sweep.soon
+            stack.push_async_callback(artifacts.close)
+            executor = self._executor(record, limits, results, artifacts)
+            await self._serve(executor, record, credentials, limits, artifacts)
         return EXIT_LOST if self._is_lost else 0
 
     async def _record(self) -> Record | MemoryRecord:
@@ -133,10 +139,15 @@ class _Server:
         return await Record.open(settings, lease, self._catalog, ended=kept.add, lost=self._lost)
 
     async def _serve(
-        self, executor: Executor, record: Record | MemoryRecord, credentials: Credentials, limits: Limits
+        self,
+        executor: Executor,
+        record: Record | MemoryRecord,
+        credentials: Credentials,
+        limits: Limits,
+        artifacts: Artifacts,
     ) -> None:
-        rpc = self._rpc(record, credentials, executor, limits)
-        self._observe(record, executor)
+        rpc = self._rpc(record, credentials, executor, limits, artifacts)
+        self._observe(record, executor, artifacts)
         if self._link is not None and self._link.is_told:
             return
         if record.stop_orders is not None:
@@ -153,7 +164,9 @@ class _Server:
             await self._link.ready(address)
         await self._until_drained(rpc, executor)
 
-    def _executor(self, record: Record | MemoryRecord, limits: Limits, results: Results) -> Executor:
+    def _executor(
+        self, record: Record | MemoryRecord, limits: Limits, results: Results, artifacts: Artifacts
+    ) -> Executor:
         return Executor(
             options=self._options,
             catalog=self._catalog,
@@ -166,10 +179,16 @@ class _Server:
             logs=self._logs,
             tracing=self._telemetry.tracing,
             metrics=self._telemetry.metrics,
+            artifacts=artifacts.keeper,
         )
 
     def _rpc(
-        self, record: Record | MemoryRecord, credentials: Credentials, executor: Executor, limits: Limits
+        self,
+        record: Record | MemoryRecord,
+        credentials: Credentials,
+        executor: Executor,
+        limits: Limits,
+        artifacts: Artifacts,
     ) -> RpcServer:
         telemetry, limit = self._telemetry, self._settings.arguments_limit_bytes
         refused = None if record.trail is None else record.trail.refusals.refused
@@ -187,6 +206,7 @@ class _Server:
                 self._settings.message_limit_bytes,
                 reconciler=record.reconciler,
                 stop_orders=record.stop_orders,
+                artifacts=Library(record.store, artifacts.keeper.store, self._settings.server_id),
             ),
             ends_at_drain=("WaitExecution",),
         )
@@ -248,11 +268,12 @@ class _Server:
         announced = self._link is None or self._link.is_told
         await drain.run(self._settings.drain_notice_seconds, self._settings.drain_grace_seconds, announced=announced)
 
-    def _observe(self, record: Record | MemoryRecord, executor: Executor) -> None:
+    def _observe(self, record: Record | MemoryRecord, executor: Executor, artifacts: Artifacts) -> None:
         observe = self._telemetry.metrics.observe
         record.observe(self._telemetry.metrics)
         observe("toolwright.executions.running", lambda: executor.running)
         observe("toolwright.executions.kept", lambda: len(record.store))
+        observe("toolwright.artifacts.bytes", lambda: artifacts.keeper.room.used_bytes)
         observe("toolwright.workers", lambda: self._processes.workers)
         observe("toolwright.workers.busy", lambda: self._processes.workers - self._processes.idle)
         observe("toolwright.worker.queue.length", lambda: self._processes.queued)
@@ -303,6 +324,7 @@ def _executor_options(settings: Settings) -> ExecutorOptions:
         nesting_limit=settings.nesting_limit,
         result_limit=settings.result_limit_bytes,
         output_limit=settings.output_limit_bytes,
+        inline_limit=settings.result_inline_limit_bytes,
         storage_timeout=settings.storage_timeout_seconds,
         running_limit=settings.running_executions_limit,
     )

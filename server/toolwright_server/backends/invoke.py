@@ -14,6 +14,7 @@ import orjson
 import pydantic
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from toolwright_server.artifacts.model import ArtifactRefused
 from toolwright_server.backends.reports import clean
 from toolwright_server.backends.unfit import holds_iterator, unfit
 from toolwright_server.catalog.context import ToolCallError, ToolError
@@ -139,7 +140,7 @@ def failure_of(tool: str, error: BaseException) -> Failure:
 
 
 def _described(tool: str, error: BaseException) -> Failure:
-    if isinstance(error, BadAnswer):
+    if isinstance(error, BadAnswer | ArtifactRefused):
         return error.failure
     if isinstance(error, ToolError):
         return _own_words(error)
@@ -162,7 +163,7 @@ def for_operators(tool: Tool, error: BaseException) -> str:
     """
     if isinstance(error, BadAnswer):
         return error.detail
-    if isinstance(error, ToolError):
+    if is_own_words(error):
         return ""
     told = _places(error) if tool.has_secrets else "".join(traceback.format_exception(error))
     return told[-_TRACEBACK_LIMIT:]
@@ -181,7 +182,7 @@ def _places(error: BaseException) -> str:
 
 def is_own_words(error: BaseException) -> bool:
     """Whether the failure says all there is to say, so that no traceback is logged."""
-    return isinstance(error, ToolError)
+    return isinstance(error, ToolError | ArtifactRefused)
 
 
 def vouches(error: BaseException) -> bool:

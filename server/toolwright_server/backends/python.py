@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from toolwright_server.artifacts.writing import DEFAULT_TYPE, ArtifactFile
+from toolwright_server.backends.async_artifact import AsyncArtifact
 from toolwright_server.backends.invoke import (
     BadAnswer,
     Refused,
@@ -104,6 +106,9 @@ class LoopContext(Reporting):
 
     async def call(self, tool: str, arguments: Mapping[str, Any] | None = None) -> Any:
         return await self._work.call(tool, arguments or {})
+
+    def artifact(self, name: str, media_type: str = DEFAULT_TYPE) -> AsyncArtifact:
+        return AsyncArtifact(ArtifactFile(self._work.artifacts, name, media_type))
 
     def _progress(self, done: float, total: float | None, message: str) -> None:
         self._work.reporter.progress(done, total, message)

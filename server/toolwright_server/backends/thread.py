@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Any
 
+from toolwright_server.artifacts.writing import DEFAULT_TYPE, ArtifactFile
 from toolwright_server.backends.invoke import Refused, answer, bind, target_of
 from toolwright_server.backends.line import Line, LineFull
 from toolwright_server.backends.mailbox import Mailbox
@@ -214,6 +215,9 @@ class ThreadContext(Reporting):
             raise ToolCallError("CANCELLED", f"the call was told to stop while it waited for {tool}") from None
         finally:
             self._nested.discard(future)
+
+    def artifact(self, name: str, media_type: str = DEFAULT_TYPE) -> ArtifactFile:
+        return ArtifactFile(self._work.artifacts, name, media_type)
 
     def leave_nested(self) -> None:
         """On the loop: stop the nested calls that the thread waits for."""

@@ -1,6 +1,7 @@
 """What a tool may ask of the call in which it runs. The implementations live in the backends."""
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -61,6 +62,25 @@ class ToolContext(Protocol):
         ...
 
 
+class SyncArtifact(Protocol):
+    """A part of the result that is written to storage as it comes. Leaving its block by an exception leaves nothing.
+
+    Beyond a limit of the server it raises ArtifactRefused, by which the call fails (OUTPUT_LIMIT) unless it is caught.
+    """
+
+    def write(self, chunk: str | bytes | bytearray | memoryview) -> int:
+        """Append bytes, or text as UTF-8; how many bytes that was."""
+        ...
+
+
+class AsyncArtifact(Protocol):
+    """As SyncArtifact, for async tools."""
+
+    async def write(self, chunk: str | bytes | bytearray | memoryview) -> int:
+        """Append bytes, or text as UTF-8; how many bytes that was."""
+        ...
+
+
 class AsyncToolContext(ToolContext, Protocol):
     """The context of an async tool."""
 
@@ -71,12 +91,25 @@ class AsyncToolContext(ToolContext, Protocol):
         """
         ...
 
+    def artifact(
+        self, name: str, media_type: str = "application/octet-stream"
+    ) -> AbstractAsyncContextManager[AsyncArtifact]:
+        """A file of the result: `async with context.artifact("a.csv", "text/csv") as file: await file.write(chunk)`.
+
+        Callers get it if the tool succeeds. `name` is what they see, 1 to 255 printable characters: ValueError.
+        """
+        ...
+
 
 class SyncToolContext(ToolContext, Protocol):
     """The context of a synchronous tool, in a worker process or a thread."""
 
     def call(self, tool: str, arguments: Mapping[str, Any] | None = None) -> Any:
         """As in `AsyncToolContext`, but blocking."""
+        ...
+
+    def artifact(self, name: str, media_type: str = "application/octet-stream") -> AbstractContextManager[SyncArtifact]:
+        """As in `AsyncToolContext`, but `with` and a `write` that blocks."""
         ...
 
 

@@ -1,7 +1,5 @@
 """`audit list`, `audit export` and `audit verify`: a server's audit trail, and files of it."""
 
-import os
-import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from toolwright_server.commands import reaching
 from toolwright_server.commands.asking import UsageError, text
 from toolwright_server.commands.documents import document
 from toolwright_server.commands.exits import Exit
+from toolwright_server.commands.keeping import keep
 from toolwright_server.commands.printing import for_people, printable, show_json
 from toolwright_server.records.audit.offline.files import read_keys, read_log, sentences, verify_file
 from toolwright_server.records.audit.offline.report import Report
@@ -63,7 +62,7 @@ def export(address: str | None, scope: Scope, output: Path | None) -> int:
         stub = audit_pb2_grpc.AuditServiceStub(channel)
         pieces = (piece.lines for piece in stub.ExportAuditRecords(request, timeout=_LONG_SECONDS))
         if output is not None:
-            _keep(output, pieces)
+            keep(output, pieces)
             return Exit.OK
         for piece in pieces:
             sys.stdout.buffer.write(piece)
@@ -142,22 +141,6 @@ def _table(found: Sequence[pb.AuditRecord]) -> None:
         )
         table.add_row(*(Text(printable(cell)) for cell in cells))
     Console().print(table)
-
-
-def _keep(output: Path, pieces: Iterator[bytes]) -> None:
-    """Whole or not at all: a file that broke off would look as if somebody had cut it."""
-    part = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(output)
-    except OSError as error:
-        raise UsageError(f"{output} cannot be written: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _tell(found: pb.VerifyAuditRecordsResponse) -> None:

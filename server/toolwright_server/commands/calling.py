@@ -1,6 +1,7 @@
 """The part of the command line that calls tools. It imports what it needs when it runs."""
 # ruff: noqa: PLC0415, PLR0917 - see above; and each parameter is an option
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -104,3 +105,16 @@ def _check(tool: str | None, batch: str | None, *, alone: bool, many: bool) -> N
         raise typer.BadParameter("--max-parallel and --stop-on-failure go with --batch")
     if batch is not None and (tool is not None or alone):
         raise typer.BadParameter("with --batch the lines name the tools and requests, and nothing is streamed")
+
+
+def artifact(
+    artifact_id: Annotated[str, typer.Argument(metavar="ID", help="As `exec` and `show` name it.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Written when all of it is there, and is right.")
+    ] = None,
+    address: _Address = None,
+) -> None:
+    """Read an artifact: a file that a tool wrote as part of its result."""
+    from toolwright_server.commands.fetching import fetch
+
+    raise typer.Exit(fetch(address, artifact_id, output))

@@ -1,6 +1,7 @@
 """`exec`: one call, its result on standard output, and an exit code that says what became of it."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from toolwright_server.commands.asking import Ask, trace_headers
 from toolwright_server.commands.attempting import attempt
 from toolwright_server.commands.documents import document
 from toolwright_server.commands.exits import Exit
-from toolwright_server.commands.printing import for_people, show_json
+from toolwright_server.commands.printing import for_people, printable, show_json
 
 Event = common_pb2.ExecutionEvent
 Answers = Iterator[tool_execution_pb2.ExecuteStreamResponse] | Iterator[tool_execution_pb2.WaitExecutionResponse]
@@ -115,7 +116,12 @@ class _Call:
 
 def _ended(execution: common_pb2.Execution, *, people: bool) -> int:
     if execution.state == common_pb2.STATE_SUCCEEDED:
-        show_json(document(execution.result).get("value"), people=people)
+        if not execution.result.value_artifact_id:
+            show_json(document(execution.result).get("value"), people=people)
+        for each in execution.result.artifacts:
+            is_value = each.artifact_id == execution.result.value_artifact_id
+            what = "the result, too large to be shown" if is_value else printable(each.name)
+            print(f"toolwright: {what}: {each.size_bytes} bytes, `artifact {each.artifact_id}`", file=sys.stderr)
     return _exit(execution)
 
 

@@ -6,12 +6,16 @@ a tool that does not yield to it keeps that task: the execution is then settled 
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypedDict, Unpack
 
 from opentelemetry import context as otel
 
+from toolwright_server.artifacts.writing import Drafts
 from toolwright_server.execution.backend import Work
+from toolwright_server.execution.charging import report
 from toolwright_server.execution.flight import Flight
 from toolwright_server.execution.propagation import CallContext
 from toolwright_server.telemetry.logs import bind_call
@@ -25,12 +29,39 @@ LATE_SECONDS = 0.002
 Run = Callable[[Work], Awaitable[bytes]]
 
 
+class Served(TypedDict):
+    """The rest of a Work; see there."""
+
+    call: Callable[[str, Mapping[str, Any]], Coroutine[Any, Any, Any]]
+    headers: Callable[[], Mapping[str, str]]
+    artifacts: Callable[[], Drafts]
+    result_limit_bytes: int
+
+
 @dataclass(slots=True)
 class Answer:
     """What the backend returned or raised; without either it has not ended."""
 
     value: bytes | None = None
     error: BaseException | None = None
+
+
+def work_of(flight: Flight, **facts: Unpack[Served]) -> Work:
+    """What a backend is told of a call, with what the server does for its tool."""
+    execution = flight.execution
+    return Work(
+        execution_id=execution.execution_id,
+        task_id=execution.task_id,
+        tool=flight.tool,
+        arguments=flight.invocation.arguments,
+        caller=execution.caller,
+        deadline=flight.deadline,
+        reporter=flight,
+        context=flight.context,
+        nested=flight.invocation.depth > 0,
+        charge=partial(report, execution),
+        **facts,
+    )
 
 
 async def attempt(

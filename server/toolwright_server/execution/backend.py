@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 from opentelemetry.context import Context
 
+from toolwright_server.artifacts.model import ArtifactRefused
+from toolwright_server.artifacts.writing import Drafts
 from toolwright_server.catalog.model import Tool
-from toolwright_server.errors import Failure
+from toolwright_server.errors import Failure, Reason
 from toolwright_server.execution.deadline import Deadline
 from toolwright_server.execution.model import Stopped
 from toolwright_server.identity import Caller
@@ -40,6 +42,10 @@ def _nobody_pays(micros: int) -> None:
     """For a server whose calls cost nothing."""
 
 
+def _no_artifacts() -> Drafts:
+    raise ArtifactRefused(Failure(Reason.TOOL_FAILED, "this server keeps no artifacts"))
+
+
 @dataclass(slots=True)
 class Work:
     """One attempt at one call, as a backend sees it."""
@@ -65,6 +71,8 @@ class Work:
     cancelled: bool = False
     # The tool has spent so many micros more; only where it `reports_price`. On the event loop, never waits.
     charge: Callable[[int], None] = _nobody_pays
+    # Where the tool begins artifacts; asked when it does. From any thread. Raises ArtifactRefused.
+    artifacts: Callable[[], Drafts] = _no_artifacts
 
     @property
     def trace_headers(self) -> Mapping[str, str]:

@@ -1,8 +1,8 @@
 """What the audit trail says of executions: who asked for what, and what became of it. Never a payload itself.
 
-Of arguments and results as they are kept it holds a digest: HMAC-SHA-256 whose key is the execution's salt, over
-`arguments` or `result`, a zero byte and the payload. The salt lies beside the payload and is erased with it; what is
-left then says nothing. Of what is not kept it holds no digest.
+Of arguments, results and descriptions of artifacts as they are kept it holds a digest: HMAC-SHA-256 whose key is the
+execution's salt, over `arguments`, `result` or `artifacts`, a zero byte and the payload. The salt lies beside the
+payload and is erased with it; what is left then says nothing. Of what is not kept it holds no digest.
 """
 
 import hmac
@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
+from toolwright_server.artifacts.model import encoded
 from toolwright_server.catalog.model import Effect
 from toolwright_server.execution.model import Execution, Source, State
 from toolwright_server.records.audit.model import Entry, Fact, Kind
@@ -46,7 +47,7 @@ def call_entry(execution: Execution) -> Entry:
 
 
 def payload_digest(salt: bytes, what: str, payload: bytes) -> str:
-    """The digest of a payload, 64 hexadecimal digits. `what` is `arguments` or `result`."""
+    """The digest of a payload, 64 hexadecimal digits. `what` is `arguments`, `result` or `artifacts`."""
     return hmac.digest(salt, b"%b\0%b" % (what.encode(), payload), "sha256").hex()
 
 
@@ -100,6 +101,9 @@ def _became(execution: Execution) -> dict[str, Fact]:
         facts["held_micros" if held else "cost_micros"] = execution.hold_micros if held else execution.cost_micros
     if execution.result is not None:
         facts["result"] = payload_digest(_salt(execution), "result", execution.result)
+    described = encoded(execution.artifacts)
+    if described is not None:
+        facts["artifacts"] = payload_digest(_salt(execution), "artifacts", described)
     return facts
 
 

@@ -13,15 +13,15 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
+from toolwright_server.artifacts.keeper import ArtifactKeeper
 from toolwright_server.catalog.model import Effect, Record, Runs, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import Failure, Reason, ToolwrightError, crowded
 from toolwright_server.execution.admission import Admissions, kept
 from toolwright_server.execution.aftermath import Aftermath
-from toolwright_server.execution.attempt import Answer, attempt, scope_of
+from toolwright_server.execution.attempt import Answer, attempt, scope_of, work_of
 from toolwright_server.execution.attendance import naming
 from toolwright_server.execution.backend import Backend, Work
-from toolwright_server.execution.charging import report
 from toolwright_server.execution.circuits.breaker import Breaker
 from toolwright_server.execution.deadline import Deadline
 from toolwright_server.execution.distant import Distant
@@ -32,6 +32,7 @@ from toolwright_server.execution.ids import Ids
 from toolwright_server.execution.intake import ENDING, ExecutorOptions, in_time, new_row, resolve
 from toolwright_server.execution.intake import deadline as allowed_time
 from toolwright_server.execution.joining import Joining
+from toolwright_server.execution.large_results import LargeResults
 from toolwright_server.execution.model import CacheMode, Execution, Invocation, State, Stopped
 from toolwright_server.execution.nested import call_nested
 from toolwright_server.execution.observing import observe
@@ -70,6 +71,7 @@ class Executor:
         metrics: Metrics,
         ids: Callable[[], str] | None = None,
         chances: Chances | None = None,
+        artifacts: ArtifactKeeper | None = None,
     ) -> None:
         self._options = options
         self._catalog = catalog
@@ -80,6 +82,7 @@ class Executor:
         self._metrics = metrics
         self._ids = ids or Ids()
         self._chances = chances or Chances()
+        self._large = LargeResults(artifacts, options.inline_limit)
         self._breaker = breaker
         self._admissions = Admissions(limiter, store)
         self._aftermath = Aftermath(store, metrics)
@@ -271,8 +274,11 @@ class Executor:
         execution = flight.execution
         end = flight.settle_times(time.monotonic())
         execution.stopped = stopped
-        flight.answer = outcome.result
-        execution.result = flight.tool.kept_result(outcome.result)
+        value = outcome.result
+        if self._large.is_large(flight, value):
+            value = await self._large.kept(flight, outcome, end)
+        flight.answer = value
+        execution.result = flight.tool.kept_result(value)
         if outcome.failure is not None:
             execution.failure = naming(outcome.failure, execution.execution_id)
         flight.move(outcome.state, end)
@@ -281,6 +287,7 @@ class Executor:
         except RecordFailed as error:
             # An answer that no record holds is none.
             flight.lose(error.failure)
+        self._large.recorded(flight)
         if outcome.failure is not None and outcome.failure.metadata.get("outcome") == NOT_STARTED:
             flight.admission.give_back()
         observe(flight, self._metrics, self._tracing)
@@ -336,6 +343,7 @@ class Executor:
             await self._store.settle(execution)
         except Exception:
             _logger.exception("what became of %s could not be recorded", execution.execution_id)
+        self._large.recorded(flight)
         self._flights.pop(execution.execution_id, None)
         flight.land()
 
@@ -374,19 +382,10 @@ class Executor:
         await self.settled()
 
     def _work(self, flight: Flight) -> Work:
-        execution = flight.execution
-        return Work(
-            execution_id=execution.execution_id,
-            task_id=execution.task_id,
-            tool=flight.tool,
-            arguments=flight.invocation.arguments,
-            caller=execution.caller,
-            deadline=flight.deadline,
-            reporter=flight,
+        return work_of(
+            flight,
             call=partial(call_nested, self.execute, flight),
-            context=flight.context,
             headers=partial(self._tracing.headers, flight.trace),
-            nested=flight.invocation.depth > 0,
-            charge=partial(report, execution),
+            artifacts=partial(self._large.drafts, flight),
             result_limit_bytes=self._options.result_limit,
         )

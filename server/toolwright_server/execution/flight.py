@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Protocol
 
+from toolwright_server.artifacts.desk import Desk
 from toolwright_server.catalog.model import Effect, Tool
 from toolwright_server.errors import Failure
 from toolwright_server.execution.backend import OutputLimit
@@ -78,6 +79,7 @@ class Flight:
         "attempt_started_at",
         "context",
         "deadline",
+        "desk",
         "execution",
         "finished",
         "followers",
@@ -131,6 +133,8 @@ class Flight:
         self.answered = False
         # What the tool returned, as its callers get it: the row keeps it without secrets, or not at all.
         self.answer: bytes | None = None
+        # Of its artifacts; None while it has none.
+        self.desk: Desk | None = None
         self.finished = False
         self.followers: Followers | None = None
         # Callers that wait, and whether one of them wants it to go on without anybody.
@@ -270,6 +274,8 @@ class Flight:
         if nothing_sent:
             # Proven: whatever ends it now, it is as if it had never been started.
             self.started_at = None
+        if self.desk is not None:
+            self.desk.begin_anew()
         at = time.time()
         if self.execution.state is not State.RETRYING:
             self.move(State.RETRYING, at)

@@ -38,6 +38,8 @@ class ExecutorOptions:
     nesting_limit: int
     result_limit: int
     output_limit: int
+    # What is larger is answered as an artifact.
+    inline_limit: int = 1 << 20
     # The store gives up by itself after so long.
     storage_timeout: float = 5.0
     # Executions that have not ended.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from toolwright_server.artifacts.model import Artifact
 from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Failure
 from toolwright_server.execution.deadline import Deadline, DeadlineSource
@@ -184,8 +185,9 @@ class Execution:
     # Between acceptance and start, and between start and end; None before there was one.
     queue_seconds: float | None = None
     tool_seconds: float | None = None
-    # JSON text of the value; set if and only if SUCCEEDED.
+    # JSON text of the value; only if SUCCEEDED, and unless it is one of the artifacts, which go with SUCCEEDED too.
     result: bytes | None = None
+    artifacts: tuple[Artifact, ...] = ()
     failure: Failure | None = None
     stopped: Stopped = Stopped.UNSPECIFIED
     last_sequence: int = 0

@@ -1,6 +1,7 @@
 """The ToolExecution service: reads a request, asks the engine, writes the answer. Decides nothing."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import TypeVar
 
 from toolwright.v1 import tool_execution_pb2 as pb
@@ -12,6 +13,7 @@ from toolwright_server.execution.distant import Distant
 from toolwright_server.execution.events import Event, EventLogs
 from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Flight, Stop
+from toolwright_server.execution.library import Library
 from toolwright_server.execution.model import Execution, Invocation, State
 from toolwright_server.execution.query import FIELDS, TIMES, ExecutionQuery
 from toolwright_server.execution.reconcile import Declared, Reconciler
@@ -52,11 +54,13 @@ class ToolExecutionService:
         *,
         reconciler: Reconciler | None = None,
         stop_orders: StopOrders | None = None,
+        artifacts: Library | None = None,
     ) -> None:
         """Both limits in bytes: of the arguments of one call, and of a whole answer."""
         self._executor = executor
         self._reconciler = reconciler
         self._stop_orders = stop_orders
+        self._artifacts = artifacts
         self._store = store
         self._logs = logs
         self._arguments_limit = arguments_limit
@@ -156,6 +160,27 @@ class ToolExecutionService:
         else:
             settled = await self._reconciler.declare(execution.execution_id, call.caller, declared)
         return pb.ReconcileExecutionResponse(execution=wire.execution(settled))
+
+    async def ReadArtifact(
+        self,
+        request: pb.ReadArtifactRequest,
+        call: RpcCall,
+        write: Callable[[pb.ReadArtifactResponse], Awaitable[None]],
+    ) -> None:
+        if self._artifacts is None:
+            raise ToolwrightError(Reason.INVALID_STATE, "this server keeps no artifacts")
+        if not request.artifact_id:
+            raise invalid("artifact_id", "is required")
+        execution, artifact = await self._artifacts.find(call.caller, request.artifact_id)
+        call.execution_id, call.tool = execution.execution_id, execution.tool
+        described = pb.ReadArtifactResponse(artifact=wire.artifact(execution, artifact))
+        async with aclosing(self._artifacts.pages(execution, artifact, request.offset, request.limit)) as pages:
+            async for page in pages:
+                described.data = page
+                await write(described)
+                described = pb.ReadArtifactResponse()
+        if described.HasField("artifact"):
+            await write(described)
 
     async def _begin(self, invocation: Invocation, call: RpcCall) -> Flight | Distant:
         call.tool = invocation.tool

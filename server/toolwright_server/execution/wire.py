@@ -9,11 +9,12 @@ from google.protobuf.message import Message
 
 from toolwright.v1 import common_pb2 as pb
 from toolwright.v1 import tool_execution_pb2 as pb_execution
+from toolwright_server.artifacts.model import Artifact, artifact_id
 from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Failure, invalid
 from toolwright_server.execution import canonical, texts
 from toolwright_server.execution.deadline import client_budget
-from toolwright_server.execution.model import CacheMode, Execution, Invocation, LimitWarning
+from toolwright_server.execution.model import CacheMode, Execution, Invocation, LimitWarning, State
 from toolwright_server.rpc.call import RpcCall
 from toolwright_server.rpc.wellknown import (
     fill_duration,
@@ -125,7 +126,11 @@ def heartbeat_seconds(request: Any, longest: float = 15.0) -> float:
 
 def execution(row: Execution, *, as_json: bool | None = None, with_result: bool = True) -> pb.Execution:
     """An execution as it is kept; the result in the form of the call unless `as_json` says otherwise."""
-    return answered(row, row.result if with_result else None, row.as_json if as_json is None else as_json)
+    message = answered(row, row.result if with_result else None, row.as_json if as_json is None else as_json)
+    if row.artifacts and not with_result:
+        for each in message.result.artifacts:
+            each.ClearField("preview")
+    return message
 
 
 def with_arguments(row: Execution, *, as_json: bool | None = None) -> pb.Execution:
@@ -176,6 +181,8 @@ def answered(row: Execution, result: bytes | None, as_json: bool) -> pb.Executio
         _result(message.result, row, result, as_json)
     if row.source_execution_id:
         message.source_execution_id = row.source_execution_id
+    if row.artifacts and row.state is State.SUCCEEDED:
+        _artifacts(message.result, row)
     return message
 
 
@@ -186,15 +193,8 @@ def answer(row: Execution, result: bytes | None, as_json: bool) -> bytes:
     before: fields may come in any order, and encodings one after the other are one message. It saves half of the cost.
     """
     caller = row.caller
-    if (
-        result is None
-        or row.start_time is None
-        or not as_json
-        or row.labels
-        or row.hold_micros
-        or row.warnings
-        or row.fallback
-    ):
+    rare = row.labels or row.hold_micros or row.warnings or row.artifacts or row.fallback is not None
+    if result is None or row.start_time is None or not as_json or rare:
         return pb_execution.ExecuteResponse(execution=answered(row, result, as_json)).SerializeToString()
     inner = b"".join(
         (
@@ -346,6 +346,29 @@ def _result(message: pb.ToolResult, row: Execution, result: bytes, as_json: bool
         message.value_json = result  # pyright: ignore[reportAttributeAccessIssue]
     else:
         fill_value(message.value, orjson.loads(result))
+
+
+def _artifacts(message: pb.ToolResult, row: Execution) -> None:
+    message.source = pb.RESULT_SOURCE_TOOL
+    for each in row.artifacts:
+        message.artifacts.append(artifact(row, each))
+        if each.is_value:
+            message.value_artifact_id = artifact_id(row.execution_id, each.number)
+
+
+def artifact(row: Execution, described: Artifact) -> pb.Artifact:
+    """The description of an artifact."""
+    message = pb.Artifact(
+        artifact_id=artifact_id(row.execution_id, described.number),
+        name=described.name,
+        media_type=described.media_type,
+        size_bytes=described.size_bytes,
+        sha256=described.sha256,
+        preview=described.preview,
+    )
+    if described.expire_time is not None:
+        fill_timestamp(message.expire_time, described.expire_time)
+    return message
 
 
 def fill_error(message: pb.ExecutionError, failure: Failure) -> None:

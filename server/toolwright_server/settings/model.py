@@ -207,6 +207,18 @@ class Settings(BaseSettings):
     arguments_limit_bytes: _Bytes = Field(4 * _MIB, description="Arguments of one call, as JSON.")
     result_limit_bytes: _Bytes = Field(4 * _MIB, description="Result of one call, as JSON.")
     output_limit_bytes: _Bytes = Field(64 * _MIB, description="What one call may send as output in all.")
+    result_inline_limit_bytes: _Bytes = Field(
+        1 * _MIB, description="A result that is larger, as JSON, is answered as an artifact. See artifacts.md."
+    )
+    artifact_dir: str = Field(
+        "", description="Folder for the bytes of artifacts; servers may share it. Empty: artifacts in data_dir."
+    )
+    artifact_limit_bytes: _Bytes = Field(256 * _MIB, description="One artifact.")
+    artifacts_per_execution_limit: _Count = Field(16, description="Artifacts of one call.")
+    artifacts_total_bytes: _Bytes = Field(4 * _GIB, description="All artifacts together; beyond it none is written.")
+    artifact_retention_hours: _Pause = Field(
+        168, description="After so long artifacts cannot be read any more, or with the payload. 0: with the payload."
+    )
     events_limit_bytes: _Bytes = Field(256 * _KIB, description="Events of one execution that are kept in memory.")
     events_spill_limit_bytes: _Optional = Field(
         64 * _MIB, description="Events of one execution that are kept on disk beyond that."
@@ -346,7 +358,7 @@ class Settings(BaseSettings):
         return value
 
     @pydantic.field_validator(
-        "pepper_file", "tls_certificate_file", "tls_key_file", "tls_client_ca_file", "limits_file"
+        "pepper_file", "tls_certificate_file", "tls_key_file", "tls_client_ca_file", "limits_file", "artifact_dir"
     )
     @classmethod
     def _expand_file(cls, value: str) -> str:
@@ -375,6 +387,11 @@ class Settings(BaseSettings):
     def is_loopback(self) -> bool:
         """Whether gRPC can only be reached from this machine."""
         return Address.parse(self.listen).is_loopback
+
+    @property
+    def artifact_path(self) -> Path:
+        """Where artifacts are."""
+        return Path(self.artifact_dir) if self.artifact_dir else self.data_dir / "artifacts"
 
     @property
     def pepper_path(self) -> Path:

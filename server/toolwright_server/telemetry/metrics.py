@@ -27,6 +27,7 @@ OTHER_METHOD = "_OTHER"
 # Gauges that other parts feed with `observe`: name → (unit, description, kind).
 _OBSERVED: dict[str, tuple[str, str, Literal["gauge", "updown"]]] = {
     "toolwright.executions.running": ("{execution}", "Executions that run now.", "updown"),
+    "toolwright.artifacts.bytes": ("By", "Bytes of artifacts on the disk, and reserved for them.", "updown"),
     "toolwright.executions.kept": ("{execution}", "Executions that are kept in memory.", "updown"),
     "toolwright.cache.entries": ("{result}", "Results that are kept in this process.", "updown"),
     "toolwright.cache.size": ("By", "Their size, with what keeping them takes.", "updown"),

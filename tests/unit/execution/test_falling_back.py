@@ -35,17 +35,17 @@ def told(execution: Execution) -> tuple[State, Source, bytes | None, str | None]
     return execution.state, execution.source, execution.result, replaced
 
 
-@pytest.mark.parametrize(
-    ("error", "effects"),
-    [
-        (NotSent(GONE), {READ, IDEMPOTENT, SIDE}),
-        (NotSent(Failure(Reason.INVALID_ARGUMENTS, "not so")), set()),
-        (ToolFailed(Failure(Reason.TOOL_FAILED, "try again", retryable=True)), {READ, IDEMPOTENT}),
-        (ToolFailed(Failure(Reason.TOOL_FAILED, "there is no such contact")), set()),
-        (ToolFailed(Failure(Reason.OUTPUT_INVALID, "no answer")), {READ, IDEMPOTENT}),
-        (Lost(Failure(Reason.TOOL_CRASHED, "it died")), {READ}),
-    ],
-)
+REPLACED: list[tuple[NotSent | ToolFailed | Lost, set[Effect]]] = [
+    (NotSent(GONE), {READ, IDEMPOTENT, SIDE}),
+    (NotSent(Failure(Reason.INVALID_ARGUMENTS, "not so")), set()),
+    (ToolFailed(Failure(Reason.TOOL_FAILED, "try again", retryable=True)), {READ, IDEMPOTENT}),
+    (ToolFailed(Failure(Reason.TOOL_FAILED, "there is no such contact")), set()),
+    (ToolFailed(Failure(Reason.OUTPUT_INVALID, "no answer")), {READ, IDEMPOTENT}),
+    (Lost(Failure(Reason.TOOL_CRASHED, "it died")), {READ}),
+]
+
+
+@pytest.mark.parametrize(("error", "effects"), REPLACED)
 async def test_a_value_takes_the_place_of_failures_of_what_the_tool_depends_on(
     house: House, error: NotSent | ToolFailed | Lost, effects: set[Effect], effect: Effect
 ) -> None:

@@ -6,6 +6,7 @@ import pytest_asyncio
 import sqlalchemy as sa
 
 from tests.unit.execution.corridor import row
+from toolwright_server.artifacts.model import Artifact
 from toolwright_server.errors import Failure, Reason, SettingsError, ToolwrightError
 from toolwright_server.execution.evidence import outcome_entry
 from toolwright_server.execution.model import Execution, State, Stopped
@@ -76,12 +77,14 @@ def spill(tmp_path: Path) -> Iterator[OutcomeSpill]:
 async def test_an_outcome_comes_back_as_it_was(spill: OutcomeSpill) -> None:
     failed = settled("0190-b", state=State.FAILED, result=None, failure=Failure(Reason.TOOL_FAILED, "no \udcff"))
     done = settled("0190-a")
+    done.artifacts = (Artifact(1, "a.csv", "text/csv", 3, "0" * 64, "a,b", None),)
     assert spill.keep(outcome(done))
     assert spill.keep(outcome(failed, frees=True))
     assert spill.waiting == 2
     given = Given()
     await spill.drain(given.restore, given.kept.append)
     assert [values(each) for each in given.executions] == [values(done), values(failed)]
+    assert given.executions[0].artifacts == done.artifacts
     assert given.entries == [outcome_entry(done), outcome_entry(failed)]
     assert given.frees == [False, True]
     assert given.kept == ["0190-a", "0190-b"]

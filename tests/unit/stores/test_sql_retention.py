@@ -10,6 +10,7 @@ import pytest_asyncio
 import sqlalchemy as sa
 
 from tests.databases import database, database_url, postgres
+from toolwright_server.artifacts.model import Artifact, encoded
 from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Reason, ToolwrightError
 from toolwright_server.execution.deadline import DeadlineSource
@@ -145,6 +146,18 @@ async def test_payloads_go_with_their_digest_and_the_rest_stays(kept: Kept) -> N
     ]
     assert await kept.read(request_ids.c.request_id, request_ids.c.digest) == [("r", b""), ("s", b"\x00digest")]
     assert await kept.retention.payloads(NOW - 2 * DAY, 10) == 0
+
+
+async def test_descriptions_of_artifacts_go_with_the_payloads(kept: Kept) -> None:
+    artifact = Artifact(1, "a.csv", "text/csv", 3, "0" * 64, "a,b", None)
+    facts: dict[str, Any] = {"arguments": None, "result": None, "salt": None, "artifacts": (artifact,)}
+    old, young = row(3, **facts), row(1, **facts)
+    await kept.add(old, young)
+    assert await kept.retention.payloads(NOW - 2 * DAY, 10) == 1
+    assert await kept.read(executions.c.execution_id, executions.c.artifacts) == [
+        (old.execution_id, None),
+        (young.execution_id, encoded((artifact,))),
+    ]
 
 
 async def test_payloads_that_grow_old_after_a_run_go_in_the_next(kept: Kept) -> None:

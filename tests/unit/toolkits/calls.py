@@ -3,12 +3,14 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from toolwright_server import ToolError, Toolkit
+from toolwright_server.catalog.context import AsyncArtifact, SyncArtifact
 from toolwright_server.catalog.functions import FunctionTarget
 from toolwright_server.identity import Caller
 
@@ -55,6 +57,9 @@ class AsyncCall(Call):
         await asyncio.sleep(0)
         return self.nested(tool, arguments)
 
+    def artifact(self, name: str, media_type: str = "") -> AbstractAsyncContextManager[AsyncArtifact]:
+        raise NotImplementedError
+
 
 class SyncCall(Call):
     """As in a worker process."""
@@ -63,6 +68,9 @@ class SyncCall(Call):
 
     def call(self, tool: str, arguments: Mapping[str, Any] | None = None) -> Any:
         return self.nested(tool, arguments)
+
+    def artifact(self, name: str, media_type: str = "") -> AbstractContextManager[SyncArtifact]:
+        raise NotImplementedError
 
 
 def of_tenant(tenant: str) -> SyncCall:

@@ -637,6 +637,8 @@ class ToolResult(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     VALUE_JSON_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_FIELD_NUMBER: _builtins.int
+    VALUE_ARTIFACT_ID_FIELD_NUMBER: _builtins.int
     CACHED_TIME_FIELD_NUMBER: _builtins.int
     FALLBACK_TOOL_FIELD_NUMBER: _builtins.int
     REPLACED_ERROR_FIELD_NUMBER: _builtins.int
@@ -644,6 +646,10 @@ class ToolResult(_message.Message):
     """For calls whose arguments were JSON text, and for large values."""
     source: Global___ResultSource.ValueType
     """Where the value came from."""
+    value_artifact_id: _builtins.str
+    """The artifact that holds the value as JSON text, which was too large to be
+    answered here. Empty: the value is here, or not kept.
+    """
     fallback_tool: _builtins.str
     """The tool that answered in the place of the one that was called. Empty for a
     fixed value. Set only if `source` is RESULT_SOURCE_FALLBACK.
@@ -651,6 +657,10 @@ class ToolResult(_message.Message):
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
         """For calls whose arguments were a Struct, or absent."""
+
+    @_builtins.property
+    def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artifact]:
+        """Large results: what the tool wrote as files. Read by ReadArtifact."""
 
     @_builtins.property
     def cached_time(self) -> _timestamp_pb2.Timestamp:
@@ -668,19 +678,73 @@ class ToolResult(_message.Message):
         value: _struct_pb2.Value | None = ...,
         value_json: _builtins.str = ...,
         source: Global___ResultSource.ValueType = ...,
+        artifacts: _abc.Iterable[Global___Artifact] | None = ...,
+        value_artifact_id: _builtins.str = ...,
         cached_time: _timestamp_pb2.Timestamp | None = ...,
         fallback_tool: _builtins.str = ...,
         replaced_error: Global___ExecutionError | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cached_time", b"cached_time", "replaced_error", b"replaced_error", "value", b"value", "value_form", b"value_form", "value_json", b"value_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_time", b"cached_time", "fallback_tool", b"fallback_tool", "replaced_error", b"replaced_error", "source", b"source", "value", b"value", "value_form", b"value_form", "value_json", b"value_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "cached_time", b"cached_time", "fallback_tool", b"fallback_tool", "replaced_error", b"replaced_error", "source", b"source", "value", b"value", "value_artifact_id", b"value_artifact_id", "value_form", b"value_form", "value_json", b"value_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_value_form: _TypeAlias = _typing.Literal["value", "value_json"]  # noqa: Y015
     _WhichOneofArgType_value_form: _TypeAlias = _typing.Literal["value_form", b"value_form"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_value_form) -> _WhichOneofReturnType_value_form | None: ...
 
 Global___ToolResult: _TypeAlias = ToolResult  # noqa: Y015
+
+@_typing.final
+class Artifact(_message.Message):
+    """A file that a tool wrote as a part of its result, described."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARTIFACT_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    artifact_id: _builtins.str
+    """By which ReadArtifact finds it."""
+    name: _builtins.str
+    """What the tool calls it: 1 to 255 printable characters. Data, not a path."""
+    media_type: _builtins.str
+    """For example `text/csv`, as the tool says."""
+    size_bytes: _builtins.int
+    """Bytes."""
+    sha256: _builtins.str
+    """SHA-256 of the bytes, 64 hexadecimal digits."""
+    preview: _builtins.str
+    """The first lines, at most 10 and 1,024 characters, if the bytes are text in
+    UTF-8. Empty in other cases, and in lists.
+    """
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """From then on it cannot be read. Absent: it can as long as the execution's
+        payload is kept.
+        """
+
+    def __init__(
+        self,
+        *,
+        artifact_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        media_type: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        sha256: _builtins.str = ...,
+        preview: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_id", b"artifact_id", "expire_time", b"expire_time", "media_type", b"media_type", "name", b"name", "preview", b"preview", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Artifact: _TypeAlias = Artifact  # noqa: Y015
 
 @_typing.final
 class ExecutionError(_message.Message):

@@ -83,6 +83,11 @@ class ToolExecutionStub(object):
                 request_serializer=toolwright_dot_v1_dot_tool__execution__pb2.ReconcileExecutionRequest.SerializeToString,
                 response_deserializer=toolwright_dot_v1_dot_tool__execution__pb2.ReconcileExecutionResponse.FromString,
                 _registered_method=True)
+        self.ReadArtifact = channel.unary_stream(
+                '/toolwright.v1.ToolExecution/ReadArtifact',
+                request_serializer=toolwright_dot_v1_dot_tool__execution__pb2.ReadArtifactRequest.SerializeToString,
+                response_deserializer=toolwright_dot_v1_dot_tool__execution__pb2.ReadArtifactResponse.FromString,
+                _registered_method=True)
 
 
 class ToolExecutionServicer(object):
@@ -239,6 +244,20 @@ class ToolExecutionServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadArtifact(self, request, context):
+        """Streams the bytes of an artifact, from any offset: whoever lost the
+        connection goes on where it broke. Artifacts are visible to whom their
+        executions are.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND: no such artifact, of another user, or
+        expired); INVALID_ARGUMENT (offset, limit); UNAVAILABLE (ARTIFACT_ELSEWHERE:
+        the bytes lie on the server that metadata `server_id` names;
+        STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ToolExecutionServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -281,6 +300,11 @@ def add_ToolExecutionServicer_to_server(servicer, server):
                     servicer.ReconcileExecution,
                     request_deserializer=toolwright_dot_v1_dot_tool__execution__pb2.ReconcileExecutionRequest.FromString,
                     response_serializer=toolwright_dot_v1_dot_tool__execution__pb2.ReconcileExecutionResponse.SerializeToString,
+            ),
+            'ReadArtifact': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadArtifact,
+                    request_deserializer=toolwright_dot_v1_dot_tool__execution__pb2.ReadArtifactRequest.FromString,
+                    response_serializer=toolwright_dot_v1_dot_tool__execution__pb2.ReadArtifactResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -508,6 +532,33 @@ class ToolExecution(object):
             '/toolwright.v1.ToolExecution/ReconcileExecution',
             toolwright_dot_v1_dot_tool__execution__pb2.ReconcileExecutionRequest.SerializeToString,
             toolwright_dot_v1_dot_tool__execution__pb2.ReconcileExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadArtifact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/toolwright.v1.ToolExecution/ReadArtifact',
+            toolwright_dot_v1_dot_tool__execution__pb2.ReadArtifactRequest.SerializeToString,
+            toolwright_dot_v1_dot_tool__execution__pb2.ReadArtifactResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -152,6 +152,16 @@ class ToolExecutionStub:
     tool has no look-up function on this server); UNAVAILABLE
     (UPSTREAM_UNAVAILABLE: the look-up failed; STORE_UNAVAILABLE); INVALID_ARGUMENT.
     """
+    ReadArtifact: _grpc.UnaryStreamMultiCallable[_tool_execution_pb2.ReadArtifactRequest, _tool_execution_pb2.ReadArtifactResponse]
+    """Streams the bytes of an artifact, from any offset: whoever lost the
+    connection goes on where it broke. Artifacts are visible to whom their
+    executions are.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND: no such artifact, of another user, or
+    expired); INVALID_ARGUMENT (offset, limit); UNAVAILABLE (ARTIFACT_ELSEWHERE:
+    the bytes lie on the server that metadata `server_id` names;
+    STORE_UNAVAILABLE).
+    """
 
 @_typing.type_check_only
 class ToolExecutionAsyncStub(ToolExecutionStub):
@@ -276,6 +286,16 @@ class ToolExecutionAsyncStub(ToolExecutionStub):
     (FORBIDDEN); FAILED_PRECONDITION (INVALID_STATE: its outcome is known, or its
     tool has no look-up function on this server); UNAVAILABLE
     (UPSTREAM_UNAVAILABLE: the look-up failed; STORE_UNAVAILABLE); INVALID_ARGUMENT.
+    """
+    ReadArtifact: _aio.UnaryStreamMultiCallable[_tool_execution_pb2.ReadArtifactRequest, _tool_execution_pb2.ReadArtifactResponse]  # type: ignore[assignment]
+    """Streams the bytes of an artifact, from any offset: whoever lost the
+    connection goes on where it broke. Artifacts are visible to whom their
+    executions are.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND: no such artifact, of another user, or
+    expired); INVALID_ARGUMENT (offset, limit); UNAVAILABLE (ARTIFACT_ELSEWHERE:
+    the bytes lie on the server that metadata `server_id` names;
+    STORE_UNAVAILABLE).
     """
 
 class ToolExecutionServicer(metaclass=_abc_1.ABCMeta):
@@ -446,6 +466,22 @@ class ToolExecutionServicer(metaclass=_abc_1.ABCMeta):
         (FORBIDDEN); FAILED_PRECONDITION (INVALID_STATE: its outcome is known, or its
         tool has no look-up function on this server); UNAVAILABLE
         (UPSTREAM_UNAVAILABLE: the look-up failed; STORE_UNAVAILABLE); INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadArtifact(
+        self,
+        request: _tool_execution_pb2.ReadArtifactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_tool_execution_pb2.ReadArtifactResponse], _abc.AsyncIterator[_tool_execution_pb2.ReadArtifactResponse]]:
+        """Streams the bytes of an artifact, from any offset: whoever lost the
+        connection goes on where it broke. Artifacts are visible to whom their
+        executions are.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND: no such artifact, of another user, or
+        expired); INVALID_ARGUMENT (offset, limit); UNAVAILABLE (ARTIFACT_ELSEWHERE:
+        the bytes lie on the server that metadata `server_id` names;
+        STORE_UNAVAILABLE).
         """
 
 def add_ToolExecutionServicer_to_server(servicer: ToolExecutionServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

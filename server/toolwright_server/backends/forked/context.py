@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from toolwright_server.artifacts.writing import DEFAULT_TYPE, ArtifactFile
+from toolwright_server.backends.forked.drafts import RemoteDrafts
 from toolwright_server.backends.forked.frames import Header, frame
 from toolwright_server.backends.reports import Reporting
 from toolwright_server.catalog.context import ToolCallError
@@ -50,14 +52,15 @@ class WorkerContext(Reporting):
 
     def call(self, tool: str, arguments: Mapping[str, Any] | None = None) -> Any:
         payload = _json(tool, arguments or {})
-        with self._asking:
-            self._write(frame(["ask", str(tool)], payload))
-            header, value = self._receive()
+        header, value = self._exchange(frame(["ask", str(tool)], payload))
         if header[0] != "reply":
             raise RuntimeError(f"the server sent {header[0]!r} instead of a reply")
         if header[1] is None:
             return orjson.loads(value)
         raise ToolCallError(**header[1])
+
+    def artifact(self, name: str, media_type: str = DEFAULT_TYPE) -> ArtifactFile:
+        return ArtifactFile(lambda: RemoteDrafts(self._exchange), name, media_type)
 
     def end(self) -> None:
         """Let nobody report any more: the next frame is the call's end."""
@@ -78,6 +81,11 @@ class WorkerContext(Reporting):
 
     def _charge(self, micros: int) -> None:
         self._write(frame(["charge", micros]))
+
+    def _exchange(self, data: bytes) -> Frame:
+        with self._asking:
+            self._write(data)
+            return self._receive()
 
     def _write(self, data: bytes) -> None:
         with self._sending:

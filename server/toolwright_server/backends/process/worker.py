@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from toolwright_server.backends.forked.drafts import answered
 from toolwright_server.backends.forked.frames import Garbage, Header, frame
 from toolwright_server.backends.forked.linux import is_ending
 from toolwright_server.backends.process.channel import Channel
@@ -161,6 +162,8 @@ class Worker:
                 work.reporter.log(level, text)
             case ["charge", int(micros)]:
                 work.charge(amount(micros))
+            case ["artifact", str(verb), *arguments]:
+                self._channel.send(answered(work.artifacts, verb, arguments))
             case ["ask", str(tool)]:
                 self._ask(work, tool, payload)
             case _:

@@ -166,8 +166,12 @@ class Shared:
             self._vacant()
 
     def _is_for_all(self, flight: Flight) -> bool:
-        """Not so: a deadline, an order to stop, or that a step found no place at once, where others would wait."""
+        """Not so: a deadline, an order to stop, that a step found no place at once, where others would wait; nor
+        artifacts, which are the execution's own.
+        """
         execution = flight.execution
+        if execution.artifacts:
+            return False
         crowded = execution.failure is not None and execution.failure.reason is Reason.CONCURRENCY_LIMITED
         return execution.state in _SHARED_ENDS and not (crowded and flight.invocation.depth > 0)
 

@@ -125,6 +125,10 @@ class MemoryExecutionStore:
         rows = (row for row in reversed(self._rows.values()) if asked_for(query, row) and _owns(caller, row))
         return list(islice(rows, query.limit))
 
+    def live(self, execution_id: str) -> Execution | None:
+        """Whoever's it is."""
+        return self._rows.get(execution_id)
+
     def _holder(self, execution: Execution) -> Execution | None:
         """Who holds the request id; None when the execution may have it."""
         key = _request_key(execution.caller, execution.request_id)

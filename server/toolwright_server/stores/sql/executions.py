@@ -195,6 +195,10 @@ class SqlExecutionStore:
         """The outcome of an execution is in the tables after all: answer from there."""
         self._live.pop(execution_id, None)
 
+    def live(self, execution_id: str) -> Execution | None:
+        """What runs here, or has ended and is not in the tables yet."""
+        return self._live.get(execution_id)
+
     @property
     def _is_sqlite(self) -> bool:
         return self._database.options.is_sqlite

@@ -21,11 +21,23 @@ from toolwright_server.stores.sql.writer import DAY_SECONDS, Writer
 _C: Final = executions.c
 _R: Final = request_ids.c
 # A digest is kept as long as the payload that it is made of: from the one the other might be guessed.
-_HAS_PAYLOAD: Final = sa.or_(_C.digest != b"", _C.arguments.is_not(None), _C.result.is_not(None), _C.salt.is_not(None))
+_HAS_PAYLOAD: Final = sa.or_(
+    _C.digest != b"",
+    _C.arguments.is_not(None),
+    _C.result.is_not(None),
+    _C.salt.is_not(None),
+    _C.artifacts.is_not(None),
+)
 # What is held for an unknown outcome stays visible until somebody settles it.
 _NOT_HELD: Final = ~sa.exists().where(ledger_holds.c.execution_id == _C.execution_id)
 _TASK: Final = sa.tuple_(task_costs.c.tenant, task_costs.c.user_id, task_costs.c.task_id)
-_NO_PAYLOAD: Final[Mapping[str, Any]] = {"digest": b"", "arguments": None, "result": None, "salt": None}
+_NO_PAYLOAD: Final[Mapping[str, Any]] = {
+    "digest": b"",
+    "arguments": None,
+    "result": None,
+    "salt": None,
+    "artifacts": None,
+}
 
 _Row = sa.Row[*tuple[Any, ...]]
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import orjson
 
+from toolwright_server.artifacts.model import decoded, encoded
 from toolwright_server.catalog.model import Effect
 from toolwright_server.execution.deadline import DeadlineSource
 from toolwright_server.execution.model import Execution, Fallback, LimitWarning, Source, State, Stopped
@@ -28,9 +29,11 @@ MUTABLE: Final = (
     "result",
     "salt",
     "cost_micros",
+    "artifacts",
 )
 
 _COSTS: Final = 24
+_ARTIFACTS: Final = 26
 _STATES = {state.value: state for state in State}
 _STOPPED = {stopped.value: stopped for stopped in Stopped}
 # By dictionary: Enum calls and `.name` cost ten times as much, twice a call.
@@ -68,6 +71,7 @@ def values(execution: Execution) -> Row:
         execution.salt,
         execution.hold_micros,
         execution.cost_micros,
+        encoded(execution.artifacts) if execution.artifacts else None,
     )
 
 
@@ -96,9 +100,10 @@ def execution(row: Sequence[Any]) -> Execution:
         arguments=row[21],
         result=row[22],
         salt=row[23],
-        # Written down beside the database by a release that knew no costs, a row ends before them.
+        # Written down beside the database by a release that knew no costs or artifacts, a row ends before them.
         hold_micros=row[24] if len(row) > _COSTS else 0,
         cost_micros=row[25] if len(row) > _COSTS else 0,
+        artifacts=decoded(row[26]) if len(row) > _ARTIFACTS and row[26] else (),
         tool_version=body["tool_version"],
         effect=Effect(body["effect"]),
         deadline_time=body["deadline_time"],

@@ -13,7 +13,7 @@ from toolwright_server.execution.model import TERMINAL, State
 from toolwright_server.records.usage.model import COUNTS
 
 # The newest migration. A database that is there already needs no look into `migrations/`, nor alembic.
-REVISION: Final = "0005"
+REVISION: Final = "0006"
 
 metadata = sa.MetaData()
 
@@ -85,6 +85,8 @@ executions = sa.Table(
     # What is held for it at most, and what it has cost in the end.
     _micros("hold_micros", server_default=sa.text("0")),
     _micros("cost_micros", server_default=sa.text("0")),
+    # Descriptions as artifacts/model.py encodes them; null when there are none. Part of the payload: previews are.
+    sa.Column("artifacts", sa.LargeBinary),
     # get; an admin's list, whose order it is; retention, which goes by the time in the id.
     sa.PrimaryKeyConstraint("execution_id", name="executions_pk"),
     # An operator's list: `tenant = ? ORDER BY execution_id DESC`.

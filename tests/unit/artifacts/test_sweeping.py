@@ -1,0 +1,107 @@
+"""What a sweep erases of a real folder, and what it leaves, whatever a tool or another program put there."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from toolwright_server.artifacts.keeper import ArtifactKeeper
+from toolwright_server.artifacts.model import Artifact, ArtifactLimits
+from toolwright_server.artifacts.sweeping import YOUNG_SECONDS, Known, Sweep
+from toolwright_server.errors import Reason, ToolwrightError
+from toolwright_server.stores.files.artifacts import FileArtifacts
+
+pytestmark = pytest.mark.asyncio
+
+NOW = 1_795_000_000.0
+IDS = {name: f"0197{number:04x}-0000-7000-8000-000000000000" for number, name in enumerate("abcdef")}
+
+
+def described(number: int = 1, expire_time: float | None = None) -> Artifact:
+    return Artifact(number, "a", "text/plain", 4, "0" * 64, "", expire_time)
+
+
+class Rows:
+    def __init__(self, **known: Known) -> None:
+        self._known = {IDS[name]: each for name, each in known.items()}
+        self.fails = False
+
+    async def known(self, execution_ids: Sequence[str]) -> Mapping[str, Known]:
+        if self.fails:
+            raise ToolwrightError(Reason.STORE_UNAVAILABLE, "gone")
+        return {each: self._known[each] for each in execution_ids if each in self._known}
+
+
+def keeper(folder: Path) -> ArtifactKeeper:
+    return ArtifactKeeper(FileArtifacts.open(folder), ArtifactLimits(1_000, 4, 10_000), 3_600.0)
+
+
+def put(folder: Path, name: str, *, age: float = 0.0) -> str:
+    """A file of four bytes of execution `name[0]`."""
+    path = folder / (IDS[name[0]] + name[1:])
+    path.write_bytes(b"byte")
+    os.utime(path, (NOW - age, NOW - age))
+    return path.name
+
+
+def left(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+async def test_what_a_row_names_stays_until_it_expires(tmp_path: Path) -> None:
+    kept, expired, unnamed = put(tmp_path, "a.1"), put(tmp_path, "b.1"), put(tmp_path, "a.2")
+    rows = Rows(a=Known(True, False, [described()]), b=Known(True, False, [described(expire_time=NOW)]))
+    keeping = keeper(tmp_path)
+    sweep = Sweep(keeping, rows, 60.0, lambda: NOW)
+    await sweep.run()
+    assert left(tmp_path) == {kept}
+    assert {expired, unnamed}.isdisjoint(left(tmp_path))
+    assert (sweep.erased, keeping.room.used_bytes) == (2, 4)
+
+
+async def test_what_runs_anywhere_stays_and_what_is_half_written_goes_with_its_execution(tmp_path: Path) -> None:
+    running = {put(tmp_path, "a.1", age=9e6), put(tmp_path, "a.2.part", age=9e6)}
+    put(tmp_path, "b.1.part")
+    put(tmp_path, "c.1.part")
+    rows = Rows(a=Known(False, False, []), b=Known(True, False, []), c=Known(True, True, []))
+    await Sweep(keeper(tmp_path), rows, 60.0, lambda: NOW).run()
+    assert left(tmp_path) == running
+
+
+async def test_what_no_row_knows_and_what_is_in_doubt_stays_for_an_hour(tmp_path: Path) -> None:
+    young = {put(tmp_path, "a.1", age=YOUNG_SECONDS - 1), put(tmp_path, "b.1", age=YOUNG_SECONDS - 1)}
+    put(tmp_path, "c.1", age=YOUNG_SECONDS + 1)
+    put(tmp_path, "d.1", age=YOUNG_SECONDS + 1)
+    await Sweep(keeper(tmp_path), Rows(b=Known(True, True, []), d=Known(True, True, [])), 60.0, lambda: NOW).run()
+    assert left(tmp_path) == young
+
+
+async def test_other_files_are_nobodys_business(tmp_path: Path) -> None:
+    for name in ("notes.txt", "x.part", "..1", f"{IDS['a']}.0", f"{IDS['a']}", f"{IDS['a']}.1.bak"):
+        (tmp_path / name).write_text("theirs")
+    before = left(tmp_path)
+    await Sweep(keeper(tmp_path), Rows(), 60.0, lambda: NOW + 9e6).run()
+    assert left(tmp_path) == before
+
+
+async def test_what_is_being_written_here_stays_although_no_row_knows_it(tmp_path: Path) -> None:
+    mine = put(tmp_path, "a.1", age=9e6)
+    keeping = keeper(tmp_path)
+    desk = keeping.desk(IDS["a"])
+    sweep = Sweep(keeping, Rows(), 60.0, lambda: NOW)
+    await sweep.run()
+    assert left(tmp_path) == {mine}
+    keeping.end(desk, NOW, keep=False)
+    keeping.dismiss(IDS["a"], desk, ())
+    await sweep.run()
+    assert left(tmp_path) == set()
+
+
+async def test_a_record_that_cannot_be_read_costs_nothing(tmp_path: Path) -> None:
+    put(tmp_path, "a.1", age=9e6)
+    rows = Rows()
+    rows.fails = True
+    with pytest.raises(ToolwrightError):
+        await Sweep(keeper(tmp_path), rows, 60.0, lambda: NOW).run()
+    assert len(left(tmp_path)) == 1
