@@ -77,6 +77,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, counter: Counter) -> Genera
         "COUNTER_SOCKET": str(counter.socket),
         "TOOLWRIGHT_LIMITS_FILE": str(folder / "limits.toml"),
         "TOOLWRIGHT_PROCESS_WORKERS": "1",
+        # Large values are what an answer may have no room for: here none is an artifact.
+        "TOOLWRIGHT_RESULT_INLINE_LIMIT_BYTES": str(4 << 20),
         "OTEL_TRACES_SAMPLER": "always_on",
     }
     with live_server(folder, "--tools", str(TOOLS), "--tools", str(folder / "mine.py"), env=settings) as running:
