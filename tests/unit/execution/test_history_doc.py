@@ -33,5 +33,10 @@ def test_the_document_gives_each_setting_its_default() -> None:
     written = dict(re.findall(r"^\| `(retention_\w+_days)` \| .* \| (\d+) \|$", TEXT, re.MULTILINE))
     assert written == {
         name: f"{Settings.model_fields[name].default:g}"
-        for name in ("retention_payloads_days", "retention_executions_days", "retention_audit_days")
+        for name in (
+            "retention_payloads_days",
+            "retention_executions_days",
+            "retention_audit_days",
+            "retention_usage_days",
+        )
     }

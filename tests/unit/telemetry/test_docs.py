@@ -25,6 +25,7 @@ def test_every_metric_is_documented_and_no_other() -> None:
     observed = {name for name in documented if name.startswith(("toolwright.executions", "toolwright.worker"))}
     observed |= {"toolwright.limits.waiting", "toolwright.limits.store.up", "toolwright.limits.store.servers"}
     observed |= {"toolwright.cache.entries", "toolwright.cache.size", "toolwright.cache.store.up"}
+    observed |= {"toolwright.artifacts.bytes"}
     for name in observed - {"toolwright.worker.kills"}:
         metrics.observe(name, lambda: 1)
     metrics.cache.recalled("x", "hit")
