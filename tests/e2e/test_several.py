@@ -199,8 +199,9 @@ def test_a_process_that_cannot_start_is_tried_ever_more_rarely_while_the_others_
 def test_a_drain_under_load_loses_nothing_and_ends_with_0(tmp_path: Path, stores: Stores) -> None:
     with several(tmp_path, stores, TOOLWRIGHT_DRAIN_NOTICE_SECONDS="1") as server:
         below = server.descendants()
+        started = len(messages(server, "error", "critical"))
         assert_nothing_was_lost(asyncio.run(drain(server, calls=12, streams=6, seconds=3, connections=8)))
-        assert messages(server, "error", "critical") == []
+        assert messages(server, "error", "critical")[started:] == []
         assert sum(message.startswith("drained; calls cancelled: 0") for message in messages(server)) == 2
         eventually(lambda: not any(alive(process.pid) for process in below), 5)
 
