@@ -85,6 +85,9 @@ class Playing:
     async def WaitExecution(self, request: Any, call: RpcCall, write: Any) -> None:
         await self.play["WaitExecution"](request, call, write)
 
+    async def ReadArtifact(self, request: Any, call: RpcCall, write: Any) -> None:
+        await self.play["ReadArtifact"](request, call, write)
+
 
 @dataclass
 class Serving:
