@@ -1,11 +1,14 @@
 """What a tool may declare about answers in its place. Never gives one."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
-from toolwright_server.catalog.model import DeclarationError, Tool
+from toolwright_server.catalog.model import DeclarationError, Effect, Tool
+
+# What a tool may do, the least first.
+_EFFECTS: Final = (Effect.READ_ONLY, Effect.IDEMPOTENT, Effect.SIDE_EFFECT)
 
 
 def check(tool: Tool, where: str) -> None:
@@ -26,11 +29,17 @@ def check(tool: Tool, where: str) -> None:
 
 
 def check_names(tools: Iterable[Tool], known: Mapping[tuple[str, str], Tool]) -> None:
-    """Refuse a fallback by a tool that nobody knows. Raises DeclarationError."""
+    """Refuse a fallback by a tool that nobody knows, or that does more. Raises DeclarationError."""
     for tool in tools:
         other = "" if tool.fallback is None else tool.fallback.tool
         if other and (other, "") not in known:
             raise DeclarationError(f"tool {tool.name!r}: fallback.tool {other!r} is not declared")
+        if other and _EFFECTS.index(known[other, ""].effect) > _EFFECTS.index(tool.effect):
+            # Who calls it would be told less than may have happened.
+            raise DeclarationError(
+                f"tool {tool.name!r} is {tool.effect.name}: fallback.tool {other!r} must do no more, and is "
+                f"{known[other, ''].effect.name}"
+            )
 
 
 def _read(value: str, where: str) -> Any:

@@ -254,7 +254,8 @@ class Executor:
         task = flight.task
         backend, grace = self._backends[flight.tool.runs], self._options.stop_grace
         run = partial(attempts, flight, self._breaker.before(backend, flight), self._chances)
-        run = partial(tried, flight, run, self.execute)
+        if flight.tool.fallback is not None:
+            run = partial(tried, flight, run, self.execute)
         answer = await attempt(flight, self._work(flight), run, grace, self._overrun)
         if flight.task is task:
             await self._settled(flight, instead(flight, judge(flight, answer)), Stopped.YES)

@@ -9,19 +9,20 @@ from typing import Final
 
 import orjson
 
-from toolwright_server.catalog.context import ToolCallError
 from toolwright_server.catalog.model import Effect, FallbackPolicy
-from toolwright_server.errors import Failure, Reason
+from toolwright_server.errors import Failure, Reason, ToolwrightError
 from toolwright_server.execution.attempt import Run
 from toolwright_server.execution.attendance import naming
 from toolwright_server.execution.backend import Lost, NotSent, ToolFailed, Work
 from toolwright_server.execution.flight import Flight
 from toolwright_server.execution.model import Fallback, Source, State
-from toolwright_server.execution.nested import Execute, answer_of, step
-from toolwright_server.execution.outcome import Outcome
+from toolwright_server.execution.nested import Execute, begun, ended, step
+from toolwright_server.execution.outcome import NOT_STARTED, Outcome
 
 # The tool itself is broken; whether it should be tried again is another question.
 _BROKEN: Final = (Reason.TOOL_CRASHED, Reason.MEMORY_LIMIT, Reason.OUTPUT_LIMIT, Reason.OUTPUT_INVALID)
+
+Unanswered = NotSent | ToolFailed | Lost
 
 
 async def tried(flight: Flight, run: Run, execute: Execute, work: Work) -> bytes:
@@ -54,7 +55,7 @@ def _policy(flight: Flight) -> FallbackPolicy | None:
     return policy
 
 
-def _may_replace(flight: Flight, error: NotSent | ToolFailed | Lost) -> bool:
+def _may_replace(flight: Flight, error: Unanswered) -> bool:
     """Whether the failure speaks of what the tool depends on, and no side effect can have come of it."""
     if flight.stop_reason is not None:
         return False
@@ -67,24 +68,43 @@ def _may_replace(flight: Flight, error: NotSent | ToolFailed | Lost) -> bool:
     return error.failure.may_retry() or error.failure.reason in _BROKEN
 
 
-async def _answer_of(flight: Flight, execute: Execute, tool: str, error: NotSent | ToolFailed | Lost) -> bytes:
-    """What another tool answers to the same arguments. It walks the guards itself, and may fall back in turn."""
+async def _answer_of(flight: Flight, execute: Execute, tool: str, error: Unanswered) -> bytes:
+    """What another tool answers to the same arguments. It walks the guards itself, and may fall back in turn.
+
+    Raises the failure of this tool: as NotSent, which lets a caller repeat the call, only while the other one has done
+    nothing either.
+    """
     above = flight.invocation
     chain = (*above.in_place_of, flight.tool.name)
     if tool in chain:
         raise _told(error, f"{tool} was tried before in this call")
     call = replace(step(flight, tool, above.arguments), allow_fallback=above.allow_fallback, in_place_of=chain)
     try:
-        answer = await answer_of(execute, flight, call)
-    except ToolCallError as failed:
-        raise _told(error, f"{tool} failed as well: {failed.reason}") from None
+        child = await begun(execute, call)
+    except ToolwrightError as refused:
+        raise _told(error, f"{tool} was refused: {refused.failure.reason.name}") from None
+    flight.replaced()
+    await ended(flight, child)
+    failure, answer = child.execution.failure, child.answer
+    if answer is None:
+        name = failure.reason.name if failure is not None else child.execution.state.name
+        raise _as_far_as_it_came(_told(error, f"{tool} failed as well: {name}"), child)
     schema = flight.tool.output_schema
     if schema is not None and schema.violations(orjson.loads(answer)):
-        raise _told(error, f"{tool} answered what is no answer of {flight.tool.name}")
+        raise _as_far_as_it_came(_told(error, f"{tool} answered what is no answer of {flight.tool.name}"), child)
     return answer
 
 
-def _told(error: NotSent | ToolFailed | Lost, why: str) -> NotSent | ToolFailed | Lost:
+def _as_far_as_it_came(error: Unanswered, child: Flight) -> Unanswered:
+    """The failure, as what is known of the side effect of the tool that was called instead."""
+    failure = child.execution.failure
+    known = "" if failure is None else failure.metadata.get("outcome", "")
+    if child.tool.effect is Effect.READ_ONLY or known == NOT_STARTED:
+        return error
+    return Lost(error.failure) if known == "unknown" else ToolFailed(error.failure)
+
+
+def _told(error: Unanswered, why: str) -> Unanswered:
     error.failure = replace(error.failure, metadata={**error.failure.metadata, "fallback": why})
     return error
 

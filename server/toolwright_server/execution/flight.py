@@ -264,6 +264,16 @@ class Flight:
         self.move(State.RUNNING, at)
         self.execution.attempts += 1
         self.attempt_started_at = now
+        self._begin(now, at)
+
+    def replaced(self) -> None:
+        """Another tool is called in the place of this one: from here on something may have happened all the same."""
+        at = time.time()
+        if self.execution.state is not State.RUNNING:
+            self.move(State.RUNNING, at)
+        self._begin(time.monotonic(), at)
+
+    def _begin(self, now: float, at: float) -> None:
         if self.started_at is None:
             self.started_at = now
             self.execution.start_time = at

@@ -29,16 +29,23 @@ async def call_nested(execute: Execute, parent: Flight, tool: str, arguments: Ma
         invocation = step(parent, tool, arguments)
     except ToolwrightError as error:
         raise _refused(error) from None
-    return orjson.loads(await answer_of(execute, parent, invocation))
-
-
-async def answer_of(execute: Execute, parent: Flight, invocation: Invocation) -> bytes:
-    """The same for a step that was made by `step`; the value as JSON text."""
     try:
-        child = await execute(invocation)
+        child = await begun(execute, invocation)
     except ToolwrightError as error:
         raise _refused(error) from None
+    await ended(parent, child)
+    return orjson.loads(_value(child))
+
+
+async def begun(execute: Execute, invocation: Invocation) -> Flight:
+    """The child of a step that was made by `step`. Raises ToolwrightError when it is refused: nothing has happened."""
+    child = await execute(invocation)
     assert isinstance(child, Flight), "a nested call has no request id"
+    return child
+
+
+async def ended(parent: Flight, child: Flight) -> None:
+    """Wait for a child. Cancelled, it stops it."""
     parent.children.add(child)
     if parent.finished:
         # The tool goes on after its execution was settled: its children must not.
@@ -50,7 +57,6 @@ async def answer_of(execute: Execute, parent: Flight, invocation: Invocation) ->
         raise
     finally:
         parent.children.discard(child)
-    return _value(child)
 
 
 def step(parent: Flight, tool: str, arguments: Mapping[str, Any]) -> Invocation:

@@ -195,3 +195,52 @@ async def test_a_fallback_by_nobody_is_refused() -> None:
     assert declared is not None
     with pytest.raises(DeclarationError, match=r"tests.nobody' is not declared"):
         Catalog([declared])
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "outcome"),
+    [
+        (NotSent(GONE), State.FAILED, "not_started"),
+        (ToolFailed(Failure(Reason.TOOL_FAILED, "no")), State.FAILED, None),
+        (Lost(Failure(Reason.TOOL_CRASHED, "it died")), State.OUTCOME_UNKNOWN, "unknown"),
+    ],
+)
+async def test_a_call_is_not_started_only_while_the_tool_in_its_place_has_done_nothing_either(
+    house: House, error: NotSent | ToolFailed | Lost, expected: State, outcome: str | None
+) -> None:
+    async def main() -> int:
+        raise ToolError("gone", retryable=True, nothing_sent=True)
+
+    failing(house, error, SIDE, FallbackPolicy(tool="tests.main"))
+    house.tool(main, SIDE, fallback=FallbackPolicy(tool="tests.remote"), retry=ONCE)
+    execution = await house.run("main")
+    assert execution.failure is not None
+    assert (execution.state, execution.failure.metadata.get("outcome")) == (expected, outcome)
+
+
+async def test_a_tool_in_its_place_that_is_cut_off_leaves_the_outcome_unknown(house: House) -> None:
+    async def spare() -> int:
+        await asyncio.sleep(60)
+        return 1
+
+    async def main() -> int:
+        raise ToolError("gone", retryable=True, nothing_sent=True)
+
+    house.tool(spare, SIDE)
+    house.tool(main, SIDE, fallback=FallbackPolicy(tool="tests.spare"), retry=ONCE, timeout_seconds=0.1)
+    execution = await house.run("main")
+    assert execution.failure is not None
+    assert (execution.state, execution.failure.metadata["outcome"]) == (State.OUTCOME_UNKNOWN, "unknown")
+
+
+async def test_a_tool_that_does_more_takes_nobodys_place() -> None:
+    @tool("tests.spare", effect=SIDE)
+    async def spare() -> int:
+        return 1
+
+    @tool("tests.main", effect=READ, fallback=FallbackPolicy(tool="tests.spare"))
+    async def main() -> int:
+        return 1
+
+    with pytest.raises(DeclarationError, match="must do no more, and is SIDE_EFFECT"):
+        Catalog([found for each in (spare, main) if (found := declared_tool(each)) is not None])

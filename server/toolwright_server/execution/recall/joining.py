@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from toolwright_server.errors import ToolwrightError
+from toolwright_server.execution.attendance import naming
 from toolwright_server.execution.backend import NotSent, ToolFailed, Work
 from toolwright_server.execution.flight import Flight
 from toolwright_server.execution.model import Execution, Invocation
@@ -27,7 +28,11 @@ async def joined(flight: Flight, seat: Seat, stand_in: StandIn, work: Work) -> b
 
 def adopted(execution: Execution, told: Told) -> bytes:
     """The answer, now that of this execution as well. Raises NotSent or ToolFailed with the failure."""
-    execution.source, execution.cached_time, execution.fallback = told.source, told.cached_time, told.fallback
+    execution.source, execution.cached_time = told.source, told.cached_time
+    if told.fallback is not None:
+        # Under its own id: that of the other execution may be another user's.
+        own = naming(told.fallback.failure, execution.execution_id)
+        execution.fallback = replace(told.fallback, failure=own)
     if told.user == execution.caller.user:
         execution.source_execution_id = told.execution_id
     if told.failure is not None:
