@@ -21,6 +21,7 @@ SETTINGS = {
     "TOOLWRIGHT_TOOLKITS": "diagnostics",
     # Small, so that what is kept by intent is full after the warm-up.
     "TOOLWRIGHT_EXECUTIONS_KEPT_COUNT": "200",
+    "TOOLWRIGHT_SQLITE_CACHE_BYTES": str(512 * 1024),
 }
 
 

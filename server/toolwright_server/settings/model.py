@@ -134,6 +134,7 @@ class Settings(BaseSettings):
         "full",
         description="What a power cut may take from SQLite: full nothing, normal the last commits, off the file.",
     )
+    sqlite_cache_bytes: _Bytes = Field(64 * _MIB, description="Memory for SQLite's pages, in the one that writes.")
     storage_timeout_seconds: _Seconds = Field(
         5, description="How long a call waits for the database before it is refused, or its outcome spilled."
     )
@@ -280,7 +281,7 @@ class Settings(BaseSettings):
         2, description="After SIGTERM: how long calls are still accepted while health says NOT_SERVING."
     )
     drain_grace_seconds: _Pause = Field(
-        30, description="How long running calls may then take before they are cancelled."
+        30, description="How long running calls may go on then; after it they are cancelled."
     )
 
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(

@@ -24,7 +24,8 @@ Synchronous = Literal["full", "normal", "off"]
 FILE_NAME: Final = "toolwright.sqlite3"
 # Claims answer with RETURNING, which came with this release.
 _SQLITE_FLOOR: Final = (3, 35, 0)
-_CACHE_KIB: Final = 65_536
+# What a write-ahead log that grew under a long read is cut down to.
+_LOG_BYTES: Final = 64 * 1024**2
 # Making and changing tables, and waiting for another server that does: no call waits for it.
 _UPGRADE_SECONDS: Final = 300.0
 
@@ -37,6 +38,8 @@ class DatabaseOptions:
     timeout_seconds: float = 5.0
     # SQLite alone: what a power cut may take. See docs/storage.md.
     synchronous: Synchronous = "full"
+    # SQLite alone: memory for pages, of the connection that writes.
+    cache_bytes: int = 64 * 1024**2
     # Connections for reading.
     readers: int = 4
     # SQLite alone: refuse a file that another server has open. Off in tests that put several on one file.
@@ -49,6 +52,7 @@ class DatabaseOptions:
             locate(settings.database_url.get_secret_value(), settings.data_dir),
             timeout_seconds=settings.storage_timeout_seconds,
             synchronous=settings.sqlite_synchronous,
+            cache_bytes=settings.sqlite_cache_bytes,
         )
 
     @property
@@ -120,9 +124,9 @@ def sqlite_engine(options: DatabaseOptions) -> sa.Engine:
 
     def configure(connection: Any, _record: object) -> None:
         connection.execute(f"PRAGMA synchronous = {options.synchronous}")
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute(f"PRAGMA cache_size = -{options.cache_bytes // 1024}")
         # A checkpoint that was held up by a reader must not leave a large log behind for good.
-        connection.execute(f"PRAGMA journal_size_limit = {_CACHE_KIB * 1024}")
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
 
     event.listen(engine, "connect", configure)
     return engine
