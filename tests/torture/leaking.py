@@ -42,14 +42,14 @@ class Held:
         return [f"{name}: {then[name]} → {now[name]}" for name in now if name != "rss_bytes" and now[name] > then[name]]
 
 
-async def leak_rounds(server: LiveServer, *, rounds: int, calls: int) -> list[Held]:
+async def leak_rounds(server: LiveServer, *, rounds: int, calls: int, warm: int | None = None) -> list[Held]:
     """A warm-up and `rounds` rounds of `calls` calls each, over one connection; what is held after each of them."""
     found: list[Held] = []
     async with grpc.aio.insecure_channel(server.address, options=[("grpc.enable_retries", 0)]) as channel:
         stub: Any = tool_execution_pb2_grpc.ToolExecutionStub(channel)
         for number in range(rounds + 1):
             began = time.monotonic()
-            await _round(stub, calls)
+            await _round(stub, calls if number or warm is None else warm)
             before = found[0] if found else None
             found.append(await _quiet(server, before))
             figures = {"round": number, "calls": calls, "seconds": round(time.monotonic() - began, 1)}
