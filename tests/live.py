@@ -20,6 +20,8 @@ import psutil
 
 from toolwright.v1 import tool_catalog_pb2_grpc, tool_execution_pb2, tool_execution_pb2_grpc
 
+# By default a channel waits for seconds after it was turned away a few times, while the server has long started.
+IMPATIENT = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 50)]
 START_SECONDS = 30
 UNLIMITED = Path(__file__).parent / "limits.toml"
 
@@ -73,7 +75,7 @@ class LiveServer:
 
     def wait_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        with grpc.insecure_channel(self.address) as channel:
+        with grpc.insecure_channel(self.address, options=IMPATIENT) as channel:
             ready = grpc.channel_ready_future(channel)
             while True:
                 if self.process.poll() is not None:
