@@ -56,7 +56,8 @@ EXIT_LOST = 75
 def serve(settings: Settings, link: SupervisorLink | None = None) -> int:
     """Run a server until it is drained; returns the exit code. Raises SettingsError for what cannot be right.
 
-    With a `link` it is one of several processes that share the port, and ends when their supervisor says so.
+    With a `link` it is one of several processes that share the port, and ends when their supervisor says so. Turns the
+    garbage collector on, which whoever imports this may have turned off.
     """
     loaded = load(
         settings.toolkits,
@@ -77,6 +78,7 @@ def serve(settings: Settings, link: SupervisorLink | None = None) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(1_000, 10, 1_000)
+    gc.enable()
     return uvloop.run(_Server(settings, loaded.tools, telemetry, processes, link).run())
 
 

@@ -3,6 +3,7 @@
 Dies with the supervisor, and ends only when that says so: who signals a whole group or unit signals both of them.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -38,6 +39,7 @@ def main() -> int:
 
 
 def _served(order: "ProcessOrder", connection: socket.socket) -> int:
+    gc.disable()  # As serving.py does.
     from toolwright_server.commands import serving  # noqa: PLC0415 (as above)
     from toolwright_server.settings import Settings  # noqa: PLC0415
 

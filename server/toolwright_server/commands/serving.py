@@ -1,5 +1,6 @@
 """`serve`: the settings, refused with a sentence before anything is loaded that takes long, and then the server."""
 
+import gc
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,8 @@ def _serve(config: Path | None, given: Mapping[str, Any]) -> int:
         from toolwright_server.supervision.supervisor import SupervisorOptions, supervise  # noqa: PLC0415
 
         return supervise(settings, SupervisorOptions(command=("-m", "toolwright_server.commands.server_process")))
+    # Looking for garbage among what is being imported takes a fifth of the start; `run` turns it on again.
+    gc.disable()
     from toolwright_server.app import serve as run  # noqa: PLC0415
 
     return run(settings)

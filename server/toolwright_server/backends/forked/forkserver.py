@@ -42,6 +42,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.enable()
     become_subreaper()
+    gc.disable()
     try:
         tools = _loaded(order)
     except SettingsError as error:
@@ -106,6 +107,7 @@ class ForkServer:
         # What the imports made is shared with the workers for as long as the collector does not touch it.
         gc.collect()
         gc.freeze()
+        gc.enable()
 
     def run(self) -> None:
         """Serve until the server is gone, then end everybody."""
