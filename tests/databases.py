@@ -5,6 +5,7 @@ an unprivileged user, listens on a socket in its own folder, and dies with whoev
 """
 
 import asyncio
+import contextlib
 import itertools
 import os
 import pwd
@@ -36,6 +37,21 @@ CONFIGURATION = (
     "max_connections=200",
     "shared_buffers=64MB",
 )
+# Whoever still has a lock is not waited for.
+EMPTY = """
+SET lock_timeout = '100ms';
+SET session_replication_role = 'replica';
+DO $$
+DECLARE name text;
+BEGIN
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version' LOOP
+        EXECUTE 'DELETE FROM ' || quote_ident(name);
+    END LOOP;
+    FOR name IN SELECT sequencename FROM pg_sequences WHERE schemaname = 'public' LOOP
+        EXECUTE 'ALTER SEQUENCE ' || quote_ident(name) || ' RESTART';
+    END LOOP;
+END $$
+"""
 # Becomes the user, then what follows; ended at once (SIGQUIT) when the process that started it dies. It changes the
 # user itself, before that: Python may lie where the user cannot look.
 LAUNCHER = """
@@ -83,6 +99,7 @@ class Postgres:
     binaries: Path = field(default_factory=find_binaries)
     process: "subprocess.Popen[bytes] | None" = None
     _names: "itertools.count[int]" = field(default_factory=itertools.count)
+    _idle: list[str] = field(default_factory=list[str])
 
     def create(self) -> None:
         """Make an empty cluster. Raises NoPostgresError."""
@@ -154,6 +171,15 @@ class Postgres:
         self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
 
+    @contextlib.contextmanager
+    def lent(self) -> Generator[str]:
+        """The URL of a database without rows, maybe with tables: making one, and its tables, takes half a second."""
+        url = self._idle.pop() if self._idle else self.make_database()
+        yield url
+        with contextlib.suppress(asyncpg.PostgresError):  # Somebody still uses it, or left something else in it.
+            asyncio.run(self._execute(EMPTY, url))
+            self._idle.append(url)
+
     def execute(self, statement: str) -> None:
         """Have the superuser do something, in a transaction of its own."""
         asyncio.run(self._execute(statement))
@@ -165,9 +191,9 @@ class Postgres:
             return False
         return True
 
-    async def _execute(self, statement: str) -> None:
+    async def _execute(self, statement: str, url: str = "") -> None:
         connect: Any = cast("Any", asyncpg).connect
-        connection = await connect(host=str(self.folder), user=SUPERUSER, database="postgres", timeout=START_SECONDS)
+        connection = await connect(url or self.url(), timeout=START_SECONDS)
         try:
             await connection.execute(statement)
         finally:
@@ -229,12 +255,19 @@ def own_postgres() -> Generator[Postgres]:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'record' / 'toolwright.sqlite3'}"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.make_database()
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[str]:
+    """A database of each kind that nothing was written into."""
+    yield from kept_in(request, tmp_path)
+
+
+def kept_in(request: pytest.FixtureRequest, folder: Path) -> Generator[str]:
+    """The URL of one of the kind that `request.param` names, without rows; empty for `memory`."""
+    if request.param == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        with server.lent() as url:
+            yield url
+    else:
+        yield f"sqlite:///{folder / 'record' / 'toolwright.sqlite3'}" if request.param == "sqlite" else ""
 
 
 @pytest_asyncio.fixture

@@ -1,13 +1,13 @@
 """The implementations that the contract suites are run against."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests.databases import Postgres
+from tests.databases import kept_in
 from toolwright_server.execution.store import ExecutionStore
 from toolwright_server.records.ledger.store import LedgerStore
 from toolwright_server.records.usage.store import UsageStore
@@ -76,12 +76,9 @@ def make_memory_store(spill_folder: Path) -> MakeMemoryStore:
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[str]:
     """Where a store keeps its rows; empty: in memory."""
-    if request.param == "postgres":
-        server: Postgres = request.getfixturevalue("postgres")
-        return server.make_database()
-    return f"sqlite:///{tmp_path / 'record.sqlite3'}" if request.param == "sqlite" else ""
+    yield from kept_in(request, tmp_path)
 
 
 @pytest_asyncio.fixture

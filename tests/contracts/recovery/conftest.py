@@ -1,25 +1,20 @@
 """The stores that leases and verdicts are kept in."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests.databases import Postgres
+from tests.databases import kept_in
 
 from .servers import MemoryServers, Servers, SqlServers
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[str]:
     """Where it is kept; empty: in memory. Not asynchronous: making a database needs an event loop of its own."""
-    if request.param == "memory":
-        return ""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'toolwright.sqlite3'}"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.make_database()
+    yield from kept_in(request, tmp_path)
 
 
 @pytest_asyncio.fixture

@@ -85,8 +85,14 @@ async def changed(options: DatabaseOptions, statement: str) -> None:
     await engine.dispose()
 
 
-async def test_many_that_start_at_once_on_an_empty_database_find_it_ready(database_url: str, tmp_path: Path) -> None:
-    options = DatabaseOptions(locate(database_url, tmp_path), owned=False, timeout_seconds=30.0)
+@pytest.fixture(params=["sqlite", "postgres"])
+def untouched_url(request: pytest.FixtureRequest) -> str:
+    """A database of each kind without tables."""
+    return request.getfixturevalue("postgres").make_database() if request.param == "postgres" else ""
+
+
+async def test_many_that_start_at_once_on_an_empty_database_find_it_ready(untouched_url: str, tmp_path: Path) -> None:
+    options = DatabaseOptions(locate(untouched_url, tmp_path), owned=False, timeout_seconds=30.0)
     opened = await asyncio.gather(*(Database.open(options) for _ in range(6)))
     for each in opened:
         async with each.reading() as connection:
