@@ -23,11 +23,13 @@ export UV_SYSTEM_CERTS ?= 1
 export UV_COMPILE_BYTECODE ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
-# One process per core, a file of tests at a time, the slow ones of whole servers first. PARALLEL= for one after the other.
+# Three processes per two cores, as servers that start leave them idle; a file of tests at a time, those of whole servers
+# first. PARALLEL= for one after the other.
+export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$(($$(nproc) * 3 / 2)))
 PARALLEL ?= -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test torture torture-sample floor bench bench-admission bench-history check check-style check-types check-imports check-sizes \
+.PHONY: help setup run test test-slow torture torture-sample floor bench bench-admission bench-history check check-style check-types check-imports check-sizes \
 	check-locks check-protos check-generated format proto lock upgrade clean
 
 help: ## list these commands
@@ -40,8 +42,12 @@ run: export TOOLWRIGHT_CONFIG ?= examples/local.toml
 run: $(VENV)/.ready-run ## start the server on 127.0.0.1:50051, as examples/local.toml says
 	@exec $(BIN)/toolwright serve
 
-test: $(VENV)/.ready-dev ## run every test but the torture
-	@$(BIN)/python -m pytest --ignore=tests/torture -m 'not torture' $(PARALLEL) $(ARGS)
+test: $(VENV)/.ready-dev ## run the tests, in a few minutes
+	@$(BIN)/python -m pytest --ignore=tests/torture -m 'not torture and not slow' $(PARALLEL) $(ARGS)
+	@echo "not run: installations, several processes, deaths and takeovers (make test-slow), the long forms (make torture)"
+
+test-slow: $(VENV)/.ready-dev ## run those of whole installations, several processes, deaths and takeovers
+	@$(BIN)/python -m pytest --ignore=tests/torture -m slow $(PARALLEL) $(ARGS)
 
 torture: $(VENV)/.ready-dev ## run the long tests: deadlines, leaks, kills
 	@timeout --kill-after=30 $(TORTURE_SECONDS) \
@@ -55,7 +61,7 @@ torture-sample: ## those that the tests have no sample of, at a tenth of the len
 	@TORTURE_SCALE=0.1 $(MAKE) --no-print-directory torture TORTURE_SECONDS=800 ARGS='$(SAMPLED)'
 
 floor: $(VENV_FLOOR)/.ready ## run the tests on the oldest gRPC and protobuf that users may have
-	@$(VENV_FLOOR)/bin/python -m pytest --ignore=tests/torture --ignore=tests/packaging -m 'not torture' $(PARALLEL) $(ARGS)
+	@$(VENV_FLOOR)/bin/python -m pytest --ignore=tests/torture --ignore=tests/packaging -m 'not torture and not slow' $(PARALLEL) $(ARGS)
 
 bench: $(VENV)/.ready-dev ## compare the server with a bare gRPC echo
 	@$(BIN)/python -m benchmarks $(ARGS)

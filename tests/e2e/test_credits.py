@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.counter import running_counter
 from tests.databases import Postgres
 from tests.several import Stores, several
@@ -9,6 +11,8 @@ from tests.torture.banking import Bank
 from tests.torture.bookkeeping import admin_key
 from tests.torture.housing import TOOLS
 from tests.valkeys import Server
+
+pytestmark = pytest.mark.slow
 
 
 def test_exactly_as_many_calls_succeed_as_are_paid_for(tmp_path: Path, postgres: Postgres, valkey: Server) -> None:

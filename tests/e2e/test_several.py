@@ -33,7 +33,7 @@ from tests.valkeys import Server
 from toolwright.v1 import common_pb2, tool_execution_pb2
 
 # Many starts in one test, on a machine that has other things to do.
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 NAMES = {"several-1", "several-2"}
 SERVING = health_pb2.HealthCheckResponse.SERVING
 

@@ -13,7 +13,7 @@ from tests.live import free_port
 from tests.several import SECONDS, Stores, settings, several
 from tests.valkeys import Server
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 NOWHERE = Stores("postgresql://nobody@127.0.0.1:1/none", "redis://127.0.0.1:1")
 
 

@@ -17,7 +17,7 @@ from toolwright_server.execution.model import Execution, State
 from toolwright_server.execution.verdict import Verdict
 from toolwright_server.records.audit.model import Kind
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
 

@@ -14,6 +14,8 @@ from tests.refused import refused
 from toolwright.v1 import keys_pb2, keys_pb2_grpc, tool_catalog_pb2_grpc, tool_execution_pb2_grpc
 from toolwright.v1 import tool_catalog_pb2 as pb
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 20.0
 TOOL = "diagnostics.echo"
 

@@ -9,6 +9,8 @@ import pytest
 
 from .conftest import run
 
+pytestmark = pytest.mark.slow
+
 BOUNDED = pytest.mark.timeout(420)
 
 ALL_MODULES = """

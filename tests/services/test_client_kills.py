@@ -27,7 +27,7 @@ from toolwright_client import (
     State,
 )
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.slow]
 
 PATIENCE = 60.0
 # A server needs seconds to start on a busy machine.

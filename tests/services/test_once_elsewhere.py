@@ -17,7 +17,7 @@ from tests.refused import Refused, unpacked
 from tests.torture.housing import House
 from toolwright.v1 import common_pb2, tool_execution_pb2, tool_execution_pb2_grpc
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.slow]
 
 NAMES = ("one", "two")
 CALLERS = 200

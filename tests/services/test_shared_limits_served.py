@@ -3,10 +3,14 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tests.torture.judging import assert_kept_its_word, figures, wrong
 from tests.torture.limiting import frozen, killed
 from tests.torture.sharing import absent, back, crowd, pair
 from tests.valkeys import Server
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_store_that_is_frozen_and_killed_under_load_leaves_each_rule_to_its_word(

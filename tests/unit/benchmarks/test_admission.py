@@ -2,6 +2,8 @@ import pytest
 
 from benchmarks.admission import main
 
+pytestmark = pytest.mark.slow
+
 
 def test_both_sides_are_measured_and_their_counts_are_right(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--rounds", "1", "--seconds", "0.05"]) == 0

@@ -7,6 +7,8 @@ import pytest
 from benchmarks.__main__ import arguments, main
 from benchmarks.plan import NAMES
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 
 

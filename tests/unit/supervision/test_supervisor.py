@@ -13,6 +13,8 @@ from tests.live import eventually
 from tests.unit.supervision import processes
 from tests.unit.supervision.processes import SECONDS, command
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 # The first program is for the process number 1, the other one for all others.
 PROGRAM = """
