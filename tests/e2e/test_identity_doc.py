@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.live import LiveServer, live_server
+from tests.live import ALL_TOOLKITS, LiveServer, live_server
 from toolwright_server.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def blocks(kind: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[LiveServer]:
-    with live_server(tmp_path_factory.mktemp("identity"), env={"TOOLWRIGHT_AUTH": "api-key"}) as running:
+    with live_server(tmp_path_factory.mktemp("identity"), env=ALL_TOOLKITS | {"TOOLWRIGHT_AUTH": "api-key"}) as running:
         yield running
 
 

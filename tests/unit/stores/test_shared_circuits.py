@@ -92,7 +92,11 @@ async def test_without_the_store_a_server_judges_by_itself_and_waits_for_nobody(
             own_valkey.start()
         await back(kept)
         # What was judged alone is over: the store had another opinion, or none.
-        assert (await kept.store.enter(UPSTREAM, "d")).admitted
+        heard = await kept.store.enter(UPSTREAM, "d")
+        while heard.is_local:  # On a busy machine it may be late once more.
+            await back(kept)
+            heard = await kept.store.enter(UPSTREAM, "d")
+        assert heard.admitted
 
 
 @pytest.mark.asyncio
