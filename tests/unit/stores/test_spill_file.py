@@ -147,7 +147,7 @@ def test_a_clearing_torn_at_any_byte_leaves_all_records_or_none(file: SpillFile,
         file.clear()
         after = path.read_bytes()
         seen: set[int] = set()
-        for torn in range(file.begin + 1):
+        for torn in range(0, file.begin + 1, 1 if generation == 0 else 13):
             copy.write_bytes(after[:torn] + before[torn:])
             found = opened(copy)
             assert payloads(found) in ([], [b"first", b"second"]), (generation, torn)
