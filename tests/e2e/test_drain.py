@@ -15,6 +15,8 @@ from tests.refused import refused, unpacked
 from tests.torture.draining import assert_nothing_was_lost, drain
 from toolwright.v1 import common_pb2, tool_execution_pb2
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 30.0
 TOOLS = str(Path(__file__).with_name("corridor_tools.py"))
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = {"server": "toolwright_server", "client": "toolwright_client", "protos": "toolwright/v1"}
 BOUNDED = pytest.mark.timeout(300)

@@ -245,6 +245,7 @@ def test_operators_keep_to_their_tenant_and_agents_set_nothing(people: People) -
     assert not people.admin.settings().HasField("enabled")
 
 
+@pytest.mark.slow
 def test_settings_outlive_the_server(tmp_path: Path) -> None:
     for life in range(2):
         with live_server(tmp_path) as server, grpc.insecure_channel(server.address) as channel:

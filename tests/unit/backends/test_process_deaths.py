@@ -20,6 +20,8 @@ from toolwright_server.execution.backend import Lost, NotSent
 
 from .rig import Heard, Tools, alive, plan, run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 # Far more than is needed, and little enough to notice a process that was overlooked.
 SECONDS = 5.0
