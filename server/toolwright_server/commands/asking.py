@@ -9,10 +9,13 @@ from typing import Any, Final, NoReturn
 from uuid import uuid4
 
 from toolwright.v1 import common_pb2
+from toolwright_server.credits import micros
 
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
 # gRPC counts nanoseconds from 1970 in 64 bits and takes what lies beyond for past.
 _LONGEST_SECONDS = 1e9
+# As `ToolCall.max_attempts` says.
+_MOST_ATTEMPTS = 100
 
 
 CACHE_MODES: Final = {
@@ -39,6 +42,15 @@ class Ask:
     detach: bool = False
     # One of CACHE_MODES.
     cache_mode: str = ""
+    # For whom, and of which task, session and agent the call is.
+    user: str = ""
+    task: str = ""
+    session: str = ""
+    agent: str = ""
+    max_attempts: int | None = None
+    # In credits.
+    max_cost: str | None = None
+    allow_fallback: bool | None = None
 
     def call(self) -> common_pb2.ToolCall:
         """The message; a random request id where none was given, so that a lost call can be found."""
@@ -57,7 +69,24 @@ class Ask:
             call.cache_mode = CACHE_MODES[self.cache_mode]
         if self.tool_timeout_seconds is not None:
             call.timeout.FromNanoseconds(round(self.tool_timeout_seconds * 1e9))
+        call.user_id, call.task_id = text(self.user, "--user"), text(self.task, "--task")
+        call.session_id, call.agent_id = text(self.session, "--session"), text(self.agent, "--agent")
+        self._narrow(call)
         return call
+
+    def _narrow(self, call: common_pb2.ToolCall) -> None:
+        """What the call may take of what its tool allows."""
+        if self.max_attempts is not None:
+            if not 1 <= self.max_attempts <= _MOST_ATTEMPTS:
+                raise UsageError(f"--max-attempts {self.max_attempts}: must be from 1 to {_MOST_ATTEMPTS}")
+            call.max_attempts = self.max_attempts
+        if self.max_cost is not None:
+            try:
+                call.max_cost_micros = micros(self.max_cost)
+            except ValueError as error:
+                raise UsageError(f"--max-cost: {error}") from None
+        if self.allow_fallback is not None:
+            call.allow_fallback = self.allow_fallback
 
 
 def text(typed: str, where: str) -> str:

@@ -28,6 +28,20 @@ _CacheMode = Annotated[
         help="What of answers that are shared: default, bypass, refresh.",
     ),
 ]
+_User = Annotated[str, typer.Option("--user", metavar="ID", show_default=False, help="For whom the call is made.")]
+_Task = Annotated[str, typer.Option("--task", metavar="ID", show_default=False, help="The task that it belongs to.")]
+_Session = Annotated[str, typer.Option("--session", metavar="ID", show_default=False, help="The agent's session.")]
+_Agent = Annotated[str, typer.Option("--agent", metavar="ID", show_default=False, help="The agent that calls.")]
+_MaxAttempts = Annotated[
+    int | None, typer.Option("--max-attempts", metavar="N", help="Most attempts in all; 1: never again.")
+]
+_MaxCost = Annotated[
+    str | None, typer.Option("--max-cost", metavar="CREDITS", help="Refused if it may cost more: 5, or 0.25.")
+]
+_AllowFallback = Annotated[
+    bool | None,
+    typer.Option("--allow-fallback/--no-fallback", help="Whether the tool's fallback may answer; else as it says."),
+]
 _Batch = Annotated[
     str | None, typer.Option("--batch", metavar="FILE", help="Instead of TOOL: 1 to 100 calls, a line of JSON each.")
 ]
@@ -57,6 +71,13 @@ def execute(
         bool, typer.Option("--detach", help="The tool goes on when this command is interrupted.")
     ] = False,
     cache_mode: _CacheMode = "",
+    user: _User = "",
+    task: _Task = "",
+    session: _Session = "",
+    agent: _Agent = "",
+    max_attempts: _MaxAttempts = None,
+    max_cost: _MaxCost = None,
+    allow_fallback: _AllowFallback = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the whole execution as JSON; with --stream, each event on a line.")
     ] = False,
@@ -80,15 +101,10 @@ def execute(
 
     _check(tool, batch, alone=stream or request_id is not None, many=bool(max_parallel) or stop_on_failure)
     ask = Ask(
-        tool=tool or "",
-        arguments=arguments or [],
-        timeout_seconds=timeout,
-        tool_timeout_seconds=tool_timeout,
-        request_id=request_id,
-        labels=label or [],
-        detach=detach,
-        cache_mode=cache_mode,
-    )
+        tool=tool or "", arguments=arguments or [], timeout_seconds=timeout, tool_timeout_seconds=tool_timeout,
+        request_id=request_id, labels=label or [], detach=detach, cache_mode=cache_mode, user=user, task=task,
+        session=session, agent=agent, max_attempts=max_attempts, max_cost=max_cost, allow_fallback=allow_fallback,
+    )  # fmt: skip
     if batch is None:
         from toolwright_server.commands import executing
 

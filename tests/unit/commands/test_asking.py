@@ -73,6 +73,11 @@ def test_what_cannot_be_meant_is_refused_with_a_sentence(typed: list[str], sente
         (Ask(tool="t", tool_timeout_seconds=1e12), r"--tool-timeout 1e\+12: must be .* at most 1e\+09"),
         (Ask(tool="t", tool_timeout_seconds=float("inf")), "--tool-timeout inf"),
         (Ask(tool="t", cache_mode="never"), "--cache-mode never: must be one of default, bypass, refresh"),
+        (Ask(tool="t", max_attempts=0), "--max-attempts 0: must be from 1 to 100"),
+        (Ask(tool="t", max_attempts=2**40), "--max-attempts .*: must be from 1 to 100"),
+        (Ask(tool="t", max_cost="-1"), "--max-cost: '-1' is no amount of credits"),
+        (Ask(tool="t", max_cost="0.0000001"), "--max-cost: .* at most 6 decimals"),
+        (Ask(tool="t", user="\udcff"), "--user: .* is not text in UTF-8"),
         (Ask(tool="t", labels=["x"]), "--label: 'x' is no key=value"),
         (Ask(tool="t\udcff"), "the tool: 't.udcff' is not text in UTF-8"),
         (Ask(tool="t", request_id="\udcff"), "--request-id: .* is not text in UTF-8"),
@@ -95,6 +100,19 @@ def test_the_call_carries_what_was_asked() -> None:
 @pytest.mark.parametrize(("typed", "number"), [("", 0), ("default", 1), ("bypass", 2), ("refresh", 3)])
 def test_the_call_says_what_is_done_with_kept_answers(typed: str, number: int) -> None:
     assert Ask(tool="t", cache_mode=typed).call().cache_mode == number
+
+
+def test_the_call_says_for_whom_and_of_what_it_is() -> None:
+    call = Ask(tool="t", user="ann", task="t-1", session="s-1", agent="a-1").call()
+    assert (call.user_id, call.task_id, call.session_id, call.agent_id) == ("ann", "t-1", "s-1", "a-1")
+
+
+def test_the_call_says_what_it_may_take_and_leaves_to_the_tool_what_was_not_asked() -> None:
+    call = Ask(tool="t", max_attempts=1, max_cost="0.25", allow_fallback=False).call()
+    assert (call.max_attempts, call.max_cost_micros, call.allow_fallback) == (1, 250_000, False)
+    plain = Ask(tool="t").call()
+    assert not any(map(plain.HasField, ("max_attempts", "max_cost_micros", "allow_fallback")))
+    assert Ask(tool="t", max_cost="0").call().HasField("max_cost_micros")
 
 
 def test_every_call_has_a_request_id_of_its_own_by_which_it_can_be_found() -> None:
