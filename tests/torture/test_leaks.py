@@ -12,12 +12,13 @@ from .leaking import SETTINGS, leak_rounds, slope_bytes
 
 SCALE = float(os.environ.get("TORTURE_SCALE", "1"))
 ROUNDS = 5
-CALLS = max(60, round(2000 * SCALE))
+# Enough that what one call leaks stands out of the noise of a round.
+CALLS = max(500, round(2000 * SCALE))
 # Of memory per call; a leaked record, task or span is several times as much.
 SLOPE_BYTES_PER_CALL = 200
 # What a round may add however short it is: the allocator's arenas, and cycles that wait for the collector's oldest
 # generation (some 100 bytes a call, until they are a quarter of what lives).
-NOISE_BYTES = 768 * 1024
+NOISE_BYTES = 512 * 1024
 # A short run needs as long as a long one until caches and arenas have their size.
 WARM_CALLS = max(CALLS, 1000)
 

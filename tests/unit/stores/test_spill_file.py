@@ -138,6 +138,7 @@ def test_a_write_torn_at_any_byte_leaves_all_records_before_it(file: SpillFile, 
         found.close()
 
 
+@pytest.mark.slow
 def test_a_clearing_torn_at_any_byte_leaves_all_records_or_none(file: SpillFile, path: Path) -> None:
     copy = path.with_name("1.spill")
     for generation in range(3):
@@ -147,7 +148,7 @@ def test_a_clearing_torn_at_any_byte_leaves_all_records_or_none(file: SpillFile,
         file.clear()
         after = path.read_bytes()
         seen: set[int] = set()
-        for torn in range(0, file.begin + 1, 1 if generation == 0 else 13):
+        for torn in range(file.begin + 1):
             copy.write_bytes(after[:torn] + before[torn:])
             found = opened(copy)
             assert payloads(found) in ([], [b"first", b"second"]), (generation, torn)
