@@ -5,9 +5,9 @@ execution's salt, over `arguments`, `result` or `artifacts`, a zero byte and the
 payload and is erased with it; what is left then says nothing. Of what is not kept it holds no digest.
 """
 
-import hmac
 import os
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Final
 
 from toolwright_server.artifacts.model import encoded
@@ -16,6 +16,11 @@ from toolwright_server.execution.model import Execution, Source, State
 from toolwright_server.records.audit.model import Entry, Fact, Kind
 
 _SALT_BYTES: Final = 16
+_SALTS: Final = 256
+# Of SHA-256, and what HMAC (RFC 2104) makes of the key for its inner and its outer hash.
+_BLOCK_BYTES: Final = 64
+_INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
 class ExecutionEvidence:
@@ -47,8 +52,14 @@ def call_entry(execution: Execution) -> Entry:
 
 
 def payload_digest(salt: bytes, what: str, payload: bytes) -> str:
-    """The digest of a payload, 64 hexadecimal digits. `what` is `arguments`, `result` or `artifacts`."""
-    return hmac.digest(salt, b"%b\0%b" % (what.encode(), payload), "sha256").hex()
+    """The digest of a payload, 64 hexadecimal digits. `what` is `arguments`, `result` or `artifacts`.
+
+    `salt` is no longer than a block of SHA-256, 64 bytes.
+    """
+    # As hmac.digest, which lets go of the interpreter's lock each time and has to win it back from the writer.
+    key = salt.ljust(_BLOCK_BYTES, b"\0")
+    inner = sha256(b"%b%b\0%b" % (key.translate(_INNER), what.encode(), payload)).digest()
+    return sha256(key.translate(_OUTER) + inner).hexdigest()
 
 
 def _at_once(execution: Execution) -> bool:
@@ -109,5 +120,24 @@ def _became(execution: Execution) -> dict[str, Fact]:
 
 def _salt(execution: Execution) -> bytes:
     if execution.salt is None:
-        execution.salt = os.urandom(_SALT_BYTES)
+        execution.salt = _salts()
     return execution.salt
+
+
+class _Salts:
+    """Random salts, fetched from the system many at a time: each asking lets go of the interpreter's lock.
+
+    Used on the event loop only.
+    """
+
+    def __init__(self) -> None:
+        self._left: list[bytes] = []
+
+    def __call__(self) -> bytes:
+        if not self._left:
+            fetched = os.urandom(_SALT_BYTES * _SALTS)
+            self._left = [fetched[at : at + _SALT_BYTES] for at in range(0, len(fetched), _SALT_BYTES)]
+        return self._left.pop()
+
+
+_salts: Final = _Salts()
