@@ -229,7 +229,7 @@ class Executor:
     async def _joined(self, seat: Seat, flight: Flight) -> None:
         """Another execution calls the tool for it, until its own time is up or its own caller leaves."""
         task = flight.task
-        run = partial(joined, flight, seat, partial(self._stood_in, seat, flight.tool))
+        run = partial(joined, flight, seat, partial(self._stood_in, seat, flight))
         try:
             answer = await attempt(flight, self._work(flight), run, self._options.stop_grace, self._overrun)
         finally:
@@ -237,12 +237,18 @@ class Executor:
         if flight.task is task:
             await self._settled(flight, judge(flight, answer), Stopped.UNSPECIFIED)
 
-    async def _stood_in(self, seat: Seat, tool: Tool, step: Invocation) -> None:
+    async def _stood_in(self, seat: Seat, other: Flight, step: Invocation) -> Flight | Distant:
         """What it had joined ended for reasons of its own: it makes the call for all who wait, as a step of its own."""
         if self._stopping:
             raise ToolwrightError.of(ENDING)
-        limit = allowed_time(self._options, step, tool)
-        await self._admitted(step, tool, limit, partial(self._leading, seat))
+        limit = allowed_time(self._options, step, other.tool)
+        walk = partial(self._lent, other) if seat.shared.is_apart else partial(self._leading, seat)
+        return await self._admitted(step, other.tool, limit, walk)
+
+    def _lent(self, other: Flight, flight: Flight) -> Coroutine[Any, Any, None]:
+        """What its tool writes belongs to the execution for which it is called."""
+        flight.lender = other
+        return self._attempted(flight)
 
     async def _answered(self, told: Told, flight: Flight) -> None:
         """A kept answer is its own."""
@@ -275,7 +281,7 @@ class Executor:
         execution = flight.execution
         end = flight.settle_times(time.monotonic())
         execution.stopped = stopped
-        value = outcome.result
+        value = flight.whole = outcome.result
         if self._large.is_large(flight, value):
             value = await self._large.kept(flight, outcome, end)
         flight.answer = value

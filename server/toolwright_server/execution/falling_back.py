@@ -110,6 +110,7 @@ def _told(error: Unanswered, why: str) -> Unanswered:
 
 
 def _given(flight: Flight, failure: Failure, answer: bytes, tool: str = "") -> bytes:
+    flight.forget_artifacts()
     execution = flight.execution
     execution.source = Source.FALLBACK
     execution.fallback = Fallback(tool, naming(failure, execution.execution_id))

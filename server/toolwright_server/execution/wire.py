@@ -177,11 +177,14 @@ def answered(row: Execution, result: bytes | None, as_json: bool) -> pb.Executio
         fill_warning(message.warnings.add(), warning)
     if row.failure is not None:
         fill_error(message.error, row.failure)
+    has_artifacts = row.artifacts and row.state is State.SUCCEEDED
+    if result is not None or has_artifacts:
+        _source(message.result, row)
     if result is not None:
-        _result(message.result, row, result, as_json)
+        _result(message.result, result, as_json)
     if row.source_execution_id:
         message.source_execution_id = row.source_execution_id
-    if row.artifacts and row.state is State.SUCCEEDED:
+    if has_artifacts:
         _artifacts(message.result, row)
     return message
 
@@ -334,13 +337,17 @@ def fill_warning(message: pb.Warning, warning: LimitWarning) -> None:
         fill_timestamp(limit.reset_time, warning.reset_time)
 
 
-def _result(message: pb.ToolResult, row: Execution, result: bytes, as_json: bool) -> None:
+def _source(message: pb.ToolResult, row: Execution) -> None:
+    """Where the answer came from, which is said of a value and of an artifact in its place alike."""
     message.source = row.source  # pyright: ignore[reportAttributeAccessIssue] (the numbers are the contract's)
     if row.cached_time is not None:
         fill_timestamp(message.cached_time, row.cached_time)
     if row.fallback is not None:
         message.fallback_tool = row.fallback.tool
         fill_error(message.replaced_error, row.fallback.failure)
+
+
+def _result(message: pb.ToolResult, result: bytes, as_json: bool) -> None:
     if as_json or len(result) > STRUCT_LIMIT:
         # upb takes UTF-8 bytes for a string field: no copy through str.
         message.value_json = result  # pyright: ignore[reportAttributeAccessIssue]
@@ -349,7 +356,6 @@ def _result(message: pb.ToolResult, row: Execution, result: bytes, as_json: bool
 
 
 def _artifacts(message: pb.ToolResult, row: Execution) -> None:
-    message.source = pb.RESULT_SOURCE_TOOL
     for each in row.artifacts:
         message.artifacts.append(artifact(row, each))
         if each.is_value:

@@ -8,8 +8,9 @@ import pytest
 
 from toolwright_server.catalog.context import AsyncToolContext, ToolError
 from toolwright_server.catalog.model import CachePolicy, Effect
-from toolwright_server.errors import Reason, ToolwrightError
+from toolwright_server.errors import Reason, ToolwrightError, crowded
 from toolwright_server.execution.attendance import left
+from toolwright_server.execution.backend import NotSent, Work
 from toolwright_server.execution.events import StateChanged
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.model import CacheMode, Source, State, Stopped
@@ -333,6 +334,34 @@ async def test_when_the_callers_of_steps_are_gone_the_others_call_the_tool_again
     await gate.until(2)
     gate.go.set()
     assert ((await told(root)).result, gate.stopped) == (b"2", 1)
+
+
+async def test_a_step_that_finds_no_place_when_it_calls_again_is_told_so_and_does_not_go_on_asking(
+    house: House,
+) -> None:
+    runs: list[Work] = []
+
+    async def script(work: Work) -> bytes:
+        runs.append(work)
+        if len(runs) == 1:
+            work.reporter.started()
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+        raise NotSent(crowded(1, "every worker is busy"))
+
+    async def stepping(context: AsyncToolContext) -> Any:
+        return await context.call("tests.remote")
+
+    house.remote(script, cache=JOINED_ONLY)
+    house.tool(stepping)
+    first, second = [await begun(house, invocation("tests.stepping", caller=ADA)) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    assert (len(runs), house.executor.running) == (1, 4)
+    assert house.executor.stop(first.execution.execution_id, Stop.REQUESTED)
+    row = await told(second)
+    assert row.failure is not None
+    assert (row.state, row.failure.metadata["nested_reason"]) == (State.FAILED, "CONCURRENCY_LIMITED")
+    assert len(runs) == 2
 
 
 async def test_calls_of_the_tenant_are_joined_where_the_tool_says_so(house: House) -> None:

@@ -109,7 +109,7 @@ class Recall:
             del self._calls[shared.key]
         if flight is None or shared.is_superseded or not _ttl(shared.tool):
             return
-        execution, answer = flight.execution, flight.answer
+        execution, answer = flight.execution, flight.whole
         if execution.state is not State.SUCCEEDED or execution.source is not Source.TOOL:
             return
         if answer is not None and len(answer) <= self._results.limit_bytes:
