@@ -77,11 +77,14 @@ class _Again:
         self._allowed = allowed
         self._why = ""
         self._made = 1
+        # An attempt may have reached whatever the tool calls, which no later one takes back.
+        self._sent = False
 
     async def after(self, first: NotSent | ToolFailed) -> bytes:
         """Go on where the first attempt ended."""
         failed: list[BaseException] = [first]
         last = first
+        self._sent = isinstance(first, ToolFailed)
 
         async def attempt() -> bytes:
             nonlocal last
@@ -93,6 +96,7 @@ class _Again:
                 raise
             except (NotSent, ToolFailed) as error:
                 self._made += 1
+                self._sent = self._sent or isinstance(error, ToolFailed)
                 last = error
                 raise
 
@@ -109,7 +113,7 @@ class _Again:
         except (NotSent, ToolFailed):
             # Not the refusal of another attempt, if that came last: why there was to be one says more.
             last.failure = self._told(last.failure)
-            raise last from None
+            raise (ToolFailed(last.failure) if self._sent else last) from None
 
     def _pause_seconds(self, state: RetryCallState) -> float:
         failure = _failure(state)
@@ -135,7 +139,7 @@ class _Again:
         error = _error(state)
         # A refusal by the circuit says nothing of what was sent before.
         nothing_sent = isinstance(error, NotSent) and not isinstance(error, CircuitRefused)
-        self._flight.retrying(retried, nothing_sent=nothing_sent)
+        self._flight.retrying(retried, nothing_sent=nothing_sent and not self._sent)
 
     def _told(self, failure: Failure) -> Failure:
         """The last failure, with how often it was tried and why no more."""
