@@ -78,7 +78,15 @@ async def _answer_of(flight: Flight, execute: Execute, tool: str, error: Unanswe
     chain = (*above.in_place_of, flight.tool.name)
     if tool in chain:
         raise _told(error, f"{tool} was tried before in this call")
-    call = replace(step(flight, tool, above.arguments), allow_fallback=above.allow_fallback, in_place_of=chain)
+    # What the caller asked of the call holds for whatever answers it: nobody chose this step but the server.
+    call = replace(
+        step(flight, tool, above.arguments),
+        max_attempts=above.max_attempts,
+        max_cost_micros=above.max_cost_micros,
+        cache_mode=above.cache_mode,
+        allow_fallback=above.allow_fallback,
+        in_place_of=chain,
+    )
     try:
         child = await begun(execute, call)
     except ToolwrightError as refused:

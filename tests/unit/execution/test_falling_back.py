@@ -6,11 +6,11 @@ import pytest
 
 from toolwright_server.catalog.context import ToolError
 from toolwright_server.catalog.functions import declared_tool, tool
-from toolwright_server.catalog.model import DeclarationError, Effect, FallbackPolicy, RetryPolicy
+from toolwright_server.catalog.model import CachePolicy, DeclarationError, Effect, FallbackPolicy, RetryPolicy
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import Failure, Reason
 from toolwright_server.execution.backend import Lost, NotSent, ToolFailed, Work
-from toolwright_server.execution.model import Execution, Source, State
+from toolwright_server.execution.model import CacheMode, Execution, Source, State
 from toolwright_server.stores.sql import rows
 
 from .house import House
@@ -159,6 +159,52 @@ async def test_what_answers_in_its_place_has_a_price_of_its_own(house: House) ->
     house.tool(main, price=5, fallback=FallbackPolicy(tool="tests.spare"), retry=ONCE)
     execution = await house.run("main")
     assert (execution.state, execution.hold_micros, execution.cost_micros) == (State.SUCCEEDED, 5_000_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("facts", "calls", "why"),
+    [
+        ({}, 2, None),
+        ({"max_attempts": 1}, 1, "tests.spare failed as well: TOOL_FAILED"),
+        ({"max_cost_micros": 1_999_999}, 0, "tests.spare was refused: BUDGET_EXCEEDED"),
+        ({"max_cost_micros": 2_000_000}, 2, None),
+    ],
+)
+async def test_what_the_call_allows_holds_for_what_answers_in_its_place(
+    house: House, facts: dict[str, int], calls: int, why: str | None
+) -> None:
+    made: list[int] = []
+
+    async def spare() -> int:
+        made.append(1)
+        if len(made) == 1:
+            raise ToolError("try again", retryable=True)
+        return 1
+
+    async def main() -> int:
+        raise ToolError("gone", retryable=True)
+
+    house.tool(spare, price=2)
+    house.tool(main, fallback=FallbackPolicy(tool="tests.spare"), retry=ONCE)
+    execution = await house.run("main", **facts)
+    failure = execution.failure
+    assert (len(made), None if failure is None else failure.metadata["fallback"]) == (calls, why)
+
+
+async def test_who_wants_no_kept_answer_gets_none_in_the_tools_place_either(house: House) -> None:
+    made: list[int] = []
+
+    async def spare() -> int:
+        made.append(1)
+        return len(made)
+
+    async def main() -> int:
+        raise ToolError("gone", retryable=True)
+
+    house.tool(spare, cache=CachePolicy(60))
+    house.tool(main, fallback=FallbackPolicy(tool="tests.spare"), retry=ONCE)
+    modes = (CacheMode.DEFAULT, CacheMode.DEFAULT, CacheMode.BYPASS, CacheMode.REFRESH, CacheMode.DEFAULT)
+    assert [(await house.run("main", cache_mode=mode)).result for mode in modes] == [b"1", b"1", b"2", b"3", b"3"]
 
 
 async def test_it_is_in_the_record(house: House) -> None:
