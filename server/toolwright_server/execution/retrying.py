@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+import orjson
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from toolwright_server.catalog.model import Effect, RetryPolicy
@@ -17,6 +18,7 @@ from toolwright_server.execution.backend import Backend, NotSent, ToolFailed, Wo
 from toolwright_server.execution.circuits.refusal import CircuitRefused
 from toolwright_server.execution.events import Retried
 from toolwright_server.execution.flight import Flight
+from toolwright_server.execution.intake import given
 
 # By which a failure names the step that it comes from.
 NESTED_REASON: Final = "nested_reason"
@@ -37,6 +39,7 @@ async def attempts(flight: Flight, backend: Backend, chances: Chances, work: Wor
     Raises what the last attempt raised: NotSent, ToolFailed or Lost. A call that its circuit does not let through is
     refused at once; one that was let through and failed may wait for it.
     """
+    arguments = given(flight.invocation, flight.tool)
     try:
         return await backend.run(work)
     except CircuitRefused:
@@ -45,7 +48,7 @@ async def attempts(flight: Flight, backend: Backend, chances: Chances, work: Wor
         allowed = _allowed(flight)
         if allowed == 1 or not _may_repeat(flight, error):
             raise
-        return await _Again(flight, backend, work, chances, allowed).after(error)
+        return await _Again(flight, backend, work, chances, allowed).after(error, arguments)
 
 
 def _allowed(flight: Flight) -> int:
@@ -80,8 +83,8 @@ class _Again:
         # An attempt may have reached whatever the tool calls, which no later one takes back.
         self._sent = False
 
-    async def after(self, first: NotSent | ToolFailed) -> bytes:
-        """Go on where the first attempt ended."""
+    async def after(self, first: NotSent | ToolFailed, arguments: bytes) -> bytes:
+        """Go on where the first attempt ended; `arguments` are those that the tool is given, as JSON text."""
         failed: list[BaseException] = [first]
         last = first
         self._sent = isinstance(first, ToolFailed)
@@ -90,6 +93,8 @@ class _Again:
             nonlocal last
             if failed:
                 raise failed.pop()
+            # The attempt before was given lists and objects that it may have changed.
+            self._work.arguments = orjson.loads(arguments)
             try:
                 return await self._backend.run(self._work)
             except CircuitRefused:

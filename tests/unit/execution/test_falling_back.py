@@ -1,6 +1,7 @@
 """Answers in the place of a tool that could not: when, by whom, at what price, and never in silence."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -171,7 +172,7 @@ async def test_what_answers_in_its_place_has_a_price_of_its_own(house: House) ->
     ],
 )
 async def test_what_the_call_allows_holds_for_what_answers_in_its_place(
-    house: House, facts: dict[str, int], calls: int, why: str | None
+    house: House, facts: dict[str, Any], calls: int, why: str | None
 ) -> None:
     made: list[int] = []
 
@@ -205,6 +206,24 @@ async def test_who_wants_no_kept_answer_gets_none_in_the_tools_place_either(hous
     house.tool(main, fallback=FallbackPolicy(tool="tests.spare"), retry=ONCE)
     modes = (CacheMode.DEFAULT, CacheMode.DEFAULT, CacheMode.BYPASS, CacheMode.REFRESH, CacheMode.DEFAULT)
     assert [(await house.run("main", cache_mode=mode)).result for mode in modes] == [b"1", b"1", b"2", b"3", b"3"]
+
+
+async def test_every_attempt_and_the_tool_in_its_place_are_given_what_was_asked(house: House) -> None:
+    seen: list[str] = []
+
+    async def spare(value: dict[str, Any]) -> Any:
+        return value
+
+    async def main(value: dict[str, Any]) -> Any:
+        seen.append(str(value))
+        value["a"].append(2)
+        raise ToolError("gone", retryable=True)
+
+    house.tool(spare)
+    house.tool(main, fallback=FallbackPolicy(tool="tests.spare"), retry=RetryPolicy(attempts=3))
+    execution = await house.run("main", {"value": {"a": [1]}})
+    assert seen == ["{'a': [1]}"] * 3
+    assert execution.result == b'{"a":[1]}'
 
 
 async def test_it_is_in_the_record(house: House) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -290,8 +291,9 @@ async def told(story: Story, folder: Path) -> str:
     async def pause(seconds: float) -> None:
         story.now += seconds
 
+    work: Any = SimpleNamespace(arguments={})
     try:
-        await attempts(here, Backend(), Chances(pause, lambda low, high: (low + high) / 2), None)  # pyright: ignore[reportArgumentType]
+        await attempts(here, Backend(), Chances(pause, lambda low, high: (low + high) / 2), work)
     except (NotSent, ToolFailed, Lost) as error:
         return type(error).__name__
     return "answered"
