@@ -100,7 +100,10 @@ async def _answer_of(flight: Flight, execute: Execute, call: Invocation, error: 
     try:
         child = await begun(execute, call)
     except ToolwrightError as refused:
-        raise _told(error, f"{tool} was refused: {refused.failure.reason.name}") from None
+        reason = refused.failure.reason
+        # Whether there is such a tool is nothing that who may not call it, or from whom it is hidden, is told.
+        name = "another tool" if reason in (Reason.FORBIDDEN, Reason.TOOL_NOT_FOUND) else tool
+        raise _told(error, f"{name} was refused: {reason.name}") from None
     flight.replaced()
     await ended(flight, child)
     failure, answer = child.execution.failure, child.answer

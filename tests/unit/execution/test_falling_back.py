@@ -1,6 +1,7 @@
 """Answers in the place of a tool that could not: when, by whom, at what price, and never in silence."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import Failure, Reason
 from toolwright_server.execution.backend import Lost, NotSent, ToolFailed, Work
 from toolwright_server.execution.model import CacheMode, Execution, Source, State
+from toolwright_server.identity import ANONYMOUS
 from toolwright_server.stores.sql import rows
 
 from .house import House
@@ -206,6 +208,20 @@ async def test_who_wants_no_kept_answer_gets_none_in_the_tools_place_either(hous
     house.tool(main, fallback=FallbackPolicy(tool="tests.spare"), retry=ONCE)
     modes = (CacheMode.DEFAULT, CacheMode.DEFAULT, CacheMode.BYPASS, CacheMode.REFRESH, CacheMode.DEFAULT)
     assert [(await house.run("main", cache_mode=mode)).result for mode in modes] == [b"1", b"1", b"2", b"3", b"3"]
+
+
+async def test_a_tool_in_its_place_that_the_caller_may_not_call_is_not_named(house: House) -> None:
+    async def spare() -> int:
+        return 1
+
+    async def main() -> int:
+        raise ToolError("gone", retryable=True)
+
+    house.tool(spare)
+    house.tool(main, fallback=FallbackPolicy(tool="tests.spare"), retry=ONCE)
+    execution = await house.run("main", caller=replace(ANONYMOUS, scopes=("tests.main",)))
+    assert execution.failure is not None
+    assert execution.failure.metadata["fallback"] == "another tool was refused: FORBIDDEN"
 
 
 async def test_every_attempt_and_the_tool_in_its_place_are_given_what_was_asked(house: House) -> None:
