@@ -63,3 +63,8 @@ def test_the_tour_shows_every_part() -> None:
     whole = "".join(tour())
     for part in ("knowledge.search", "crm.contact", "--stream", "--timeout", "trace", "buf curl", "first_client"):
         assert part in whole
+
+
+def test_it_names_every_document() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert [path.name for path in (ROOT / "docs").glob("*.md") if f"(docs/{path.name})" not in text] == []
