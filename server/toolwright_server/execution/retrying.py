@@ -12,13 +12,14 @@ from typing import Final
 import orjson
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
-from toolwright_server.catalog.model import Effect, RetryPolicy
+from toolwright_server.catalog.model import Effect, RetryPolicy, Tool
 from toolwright_server.errors import Failure, Reason
 from toolwright_server.execution.backend import Backend, NotSent, ToolFailed, Work
 from toolwright_server.execution.circuits.refusal import CircuitRefused
 from toolwright_server.execution.events import Retried
 from toolwright_server.execution.flight import Flight
 from toolwright_server.execution.intake import given
+from toolwright_server.execution.model import Invocation
 
 # By which a failure names the step that it comes from.
 NESTED_REASON: Final = "nested_reason"
@@ -45,15 +46,15 @@ async def attempts(flight: Flight, backend: Backend, chances: Chances, work: Wor
     except CircuitRefused:
         raise
     except (NotSent, ToolFailed) as error:
-        allowed = _allowed(flight)
+        allowed = allowed_attempts(flight.tool, flight.invocation)
         if allowed == 1 or not _may_repeat(flight, error):
             raise
         return await _Again(flight, backend, work, chances, allowed).after(error, arguments)
 
 
-def _allowed(flight: Flight) -> int:
+def allowed_attempts(tool: Tool, invocation: Invocation) -> int:
     """How many attempts there may be in all: the call can narrow the tool's policy, not widen it."""
-    own, asked = flight.tool.retry.attempts, flight.invocation.max_attempts
+    own, asked = tool.retry.attempts, invocation.max_attempts
     return own if asked is None else min(own, asked)
 
 

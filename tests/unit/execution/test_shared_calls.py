@@ -69,6 +69,15 @@ async def test_another_call_is_not_joined(house: House, facts: dict[str, Any]) -
     assert gate.runs == 2
 
 
+async def test_a_call_that_allows_more_attempts_does_not_join_a_hasty_one(house: House) -> None:
+    gate = Gate(house)
+    (hasty,) = await party(house, gate, 1, max_attempts=1)
+    as_hasty, patient = [await begun(house, call(max_attempts=most)) for most in (1, None)]
+    gate.go.set()
+    sources = [(await told(each)).source for each in (hasty, as_hasty, patient)]
+    assert (sources, gate.runs) == ([Source.TOOL, Source.JOINED, Source.TOOL], 2)
+
+
 async def test_all_get_the_failure_of_the_tool_each_under_its_own_name(house: House) -> None:
     gate = Gate(house)
     gate.error = ToolError("it is broken")

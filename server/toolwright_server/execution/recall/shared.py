@@ -17,6 +17,7 @@ from toolwright_server.execution.deadline import Deadline
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.model import Fallback, Invocation, Source, State
 from toolwright_server.execution.recall.key import Key
+from toolwright_server.execution.retrying import allowed_attempts
 
 # Ends that say something of the tool, and not only of the call that had them.
 _SHARED_ENDS: Final = frozenset({State.SUCCEEDED, State.FAILED, State.REJECTED})
@@ -62,6 +63,11 @@ class Seat:
         """Whether the call is a step in another one."""
         return self.invocation.depth > 0
 
+    @property
+    def attempts(self) -> int:
+        """How many the call allows."""
+        return allowed_attempts(self.shared.tool, self.invocation)
+
     async def begun(self) -> bool:
         """Wait until the call is on its way or over. True: it is not, and this one is to make it."""
         while not self.leads and self.shared.leader is None and not self.is_over:
@@ -105,6 +111,7 @@ class Shared:
         "_over",
         "_seats",
         "allow_fallback",
+        "attempts",
         "is_apart",
         "is_superseded",
         "key",
@@ -123,6 +130,8 @@ class Shared:
         self.nested = False
         # Whether it may end with an answer in the tool's place; see Invocation.
         self.allow_fallback: bool | None = None
+        # How many attempts whoever leads allows.
+        self.attempts = 0
         self.leader: Flight | None = None
         # In whose place the leader makes the call, if not its own.
         self._leading: Seat | None = None
@@ -148,7 +157,7 @@ class Shared:
         seat = Seat(self, invocation, deadline, leads=leads)
         self._seats[seat] = None
         if leads:
-            self.nested, self.allow_fallback = seat.nested, invocation.allow_fallback
+            self.nested, self.allow_fallback, self.attempts = seat.nested, invocation.allow_fallback, seat.attempts
         if self.leader is not None:
             self.leader.attend()
         return seat
@@ -213,13 +222,15 @@ class Shared:
             seat.wake()
 
     def _vacant(self) -> None:
-        """Who has most time leads; steps come first, because they must never wait for one that waits for a place."""
+        """Who allows most attempts leads, and of these who has most time; steps come first, because they must never
+        wait for one that waits for a place.
+        """
         able = (seat for seat in self._seats if not seat.has_led)
-        best = max(able, key=lambda seat: (seat.nested, seat.deadline.remaining()), default=None)
+        best = max(able, key=lambda seat: (seat.nested, seat.attempts, seat.deadline.remaining()), default=None)
         if best is None:
             self._over(self, None)
             return
-        self.nested, best.leads = best.nested, True
+        self.nested, self.attempts, best.leads = best.nested, best.attempts, True
         best.wake()
 
     def _wake(self) -> None:
