@@ -2,13 +2,14 @@
 
 import asyncio
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import Field, SecretStr
 
 from toolwright_server.catalog.context import ToolError
 from toolwright_server.catalog.functions import declared_tool, tool
-from toolwright_server.catalog.model import CachePolicy, DeclarationError, Effect, FallbackPolicy, RetryPolicy
+from toolwright_server.catalog.model import CachePolicy, DeclarationError, Effect, FallbackPolicy, RetryPolicy, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import Failure, Reason
 from toolwright_server.execution.backend import Lost, NotSent, ToolFailed, Work
@@ -312,6 +313,39 @@ async def test_a_tool_in_its_place_that_is_cut_off_leaves_the_outcome_unknown(ho
     execution = await house.run("main")
     assert execution.failure is not None
     assert (execution.state, execution.failure.metadata["outcome"]) == (State.OUTCOME_UNKNOWN, "unknown")
+
+
+Secret = Annotated[str, Field(json_schema_extra={"x-sensitive": True})]
+
+
+@pytest.mark.parametrize("how", ["arguments marked", "arguments", "result marked", "result"])
+@pytest.mark.parametrize("there", [False, True], ids=["here alone", "there too"])
+async def test_what_one_tool_does_not_keep_is_not_kept_by_way_of_another(how: str, there: bool) -> None:
+    def made(name: str, hides: bool, **more: Any) -> Tool:
+        async def plain(word: str) -> str:
+            return word
+
+        async def given(word: SecretStr) -> str:
+            return word.get_secret_value()
+
+        async def giving(word: str) -> Secret:
+            return word
+
+        function = {"arguments marked": given, "result marked": giving}.get(how, plain) if hides else plain
+        if hides and " " not in how:
+            more |= {"keep_arguments": how != "arguments", "keep_result": how != "result"}
+        found = declared_tool(tool(name, effect=READ, **more)(function))
+        assert found is not None
+        return found
+
+    by_arguments = how.startswith("arguments")
+    main = made("tests.main", by_arguments or there, fallback=FallbackPolicy(tool="tests.spare"))
+    spare = made("tests.spare", not by_arguments or there)
+    if there:
+        assert Catalog([main, spare])
+    else:
+        with pytest.raises(DeclarationError, match="would keep"):
+            Catalog([main, spare])
 
 
 async def test_a_tool_that_does_more_takes_nobodys_place() -> None:
