@@ -12,13 +12,13 @@ from pathlib import Path
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.catalog.settings_store import TOPIC
 from toolwright_server.catalog.settings_watch import SettingsWatch
+from toolwright_server.execution.elsewhere.joining import Joining
+from toolwright_server.execution.elsewhere.stop_orders import StopOrders
 from toolwright_server.execution.evidence import ExecutionEvidence
-from toolwright_server.execution.joining import Joining
-from toolwright_server.execution.leases import Lease, LeaseKeeper
 from toolwright_server.execution.model import Execution
-from toolwright_server.execution.reconcile import Reconciler
-from toolwright_server.execution.recovery import Recovery
-from toolwright_server.execution.stop_orders import StopOrders
+from toolwright_server.execution.recovery.leases import Lease, LeaseKeeper
+from toolwright_server.execution.recovery.reconcile import Reconciler
+from toolwright_server.execution.recovery.takeover import Recovery
 from toolwright_server.freshness import Listen, deaf
 from toolwright_server.records.audit.chain import Chains
 from toolwright_server.records.audit.checkpoints import CheckpointOptions
