@@ -134,7 +134,7 @@ class Settings(BaseSettings):
         "full",
         description="What a power cut may take from SQLite: full nothing, normal the last commits, off the file.",
     )
-    sqlite_cache_bytes: _Bytes = Field(64 * _MIB, description="Memory for SQLite's pages, in the one that writes.")
+    sqlite_cache_bytes: _Bytes = Field(64 * _MIB, description="Memory for SQLite's pages while it is written to.")
     storage_timeout_seconds: _Seconds = Field(
         5, description="How long a call waits for the database before it is refused, or its outcome spilled."
     )
