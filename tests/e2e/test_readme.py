@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import ALL_TOOLKITS, LiveServer, live_server
+from tests.live import ALL_TOOLKITS, TRACED, LiveServer, live_server
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
@@ -22,7 +22,7 @@ def tour() -> list[str]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     folder = tmp_path_factory.mktemp("readme")
-    with live_server(folder, "--config", str(ROOT / "examples" / "local.toml"), env=ALL_TOOLKITS) as running:
+    with live_server(folder, "--config", str(ROOT / "examples" / "local.toml"), env=ALL_TOOLKITS | TRACED) as running:
         yield running
 
 

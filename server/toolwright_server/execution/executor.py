@@ -24,14 +24,14 @@ from toolwright_server.execution.attendance import naming
 from toolwright_server.execution.backend import Backend, Work
 from toolwright_server.execution.circuits.breaker import Breaker
 from toolwright_server.execution.deadline import Deadline
-from toolwright_server.execution.distant import Distant
+from toolwright_server.execution.elsewhere.distant import Distant
+from toolwright_server.execution.elsewhere.joining import Joining
 from toolwright_server.execution.events import EventLogs
 from toolwright_server.execution.falling_back import instead, tried
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.ids import Ids
 from toolwright_server.execution.intake import ENDING, ExecutorOptions, in_time, new_row, resolve
 from toolwright_server.execution.intake import deadline as allowed_time
-from toolwright_server.execution.joining import Joining
 from toolwright_server.execution.large_results import LargeResults
 from toolwright_server.execution.model import CacheMode, Execution, Invocation, State, Stopped
 from toolwright_server.execution.nested import call_nested

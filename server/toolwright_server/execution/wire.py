@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from toolwright.v1 import common_pb2 as pb
 from toolwright.v1 import tool_execution_pb2 as pb_execution
 from toolwright_server.artifacts.model import Artifact, artifact_id
-from toolwright_server.catalog.model import Effect
+from toolwright_server.catalog.model import ATTEMPTS_LIMIT, Effect
 from toolwright_server.errors import Failure, invalid
 from toolwright_server.execution import canonical, texts
 from toolwright_server.execution.deadline import client_budget
@@ -27,7 +27,6 @@ from toolwright_server.rpc.wellknown import (
 # Bytes of arguments as a Struct, encoded, and of a result as a Value, as JSON. Both are walked in Python, on the event
 # loop: a Struct of 4 MiB takes a quarter of a second, a Value one and a half.
 STRUCT_LIMIT = 256 * 1024
-ATTEMPTS_LIMIT = 100
 # The reason of a Warning about a limit.
 LIMIT_NEARLY_REACHED = "LIMIT_NEARLY_REACHED"
 _CACHE_MODES: Mapping[int, CacheMode] = {0: CacheMode.DEFAULT, **{int(mode): mode for mode in CacheMode}}

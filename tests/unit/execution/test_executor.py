@@ -13,7 +13,7 @@ from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Failure, Reason, ToolwrightError
 from toolwright_server.execution import canonical
 from toolwright_server.execution.backend import Lost, NotSent, Work
-from toolwright_server.execution.distant import Distant
+from toolwright_server.execution.elsewhere.distant import Distant
 from toolwright_server.execution.events import Logged, Progressed, StateChanged, Wrote
 from toolwright_server.execution.model import Execution, State, Stopped
 from toolwright_server.execution.propagation import DEADLINE_KEY, EXECUTION_KEY

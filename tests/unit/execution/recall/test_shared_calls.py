@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 
+from tests.unit.execution.corridor import invocation, somebody
+from tests.unit.execution.house import PATIENCE, UNLIMITED, House
+from tests.unit.execution.sharing import ADA, BOB, JOINED_ONLY, KEPT, Gate, begun, call, ended, party, told
+from tests.unit.execution.test_admission import allowing
 from toolwright_server.catalog.context import AsyncToolContext, ToolError
 from toolwright_server.catalog.model import CachePolicy, Effect
 from toolwright_server.errors import Reason, ToolwrightError, crowded
@@ -15,11 +19,6 @@ from toolwright_server.execution.events import StateChanged
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.model import CacheMode, Source, State, Stopped
 from toolwright_server.limits.model import Kind
-
-from .corridor import invocation, somebody
-from .house import PATIENCE, UNLIMITED, House
-from .sharing import ADA, BOB, JOINED_ONLY, KEPT, Gate, begun, call, ended, party, told
-from .test_admission import allowing
 
 pytestmark = pytest.mark.asyncio
 
