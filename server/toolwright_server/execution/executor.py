@@ -19,7 +19,7 @@ from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import Failure, Reason, ToolwrightError, crowded
 from toolwright_server.execution.admission import Admissions, kept
 from toolwright_server.execution.aftermath import Aftermath
-from toolwright_server.execution.attempt import Answer, attempt, scope_of, work_of
+from toolwright_server.execution.attempt import Answer, attempt, work_of
 from toolwright_server.execution.attendance import naming
 from toolwright_server.execution.backend import Backend, Work
 from toolwright_server.execution.circuits.breaker import Breaker
@@ -43,6 +43,7 @@ from toolwright_server.execution.recall.joining import adopted, joined
 from toolwright_server.execution.recall.shared import Seat, Told
 from toolwright_server.execution.retrying import Chances, attempts
 from toolwright_server.execution.store import ExecutionStore, RecordFailed
+from toolwright_server.execution.walks import Walks
 from toolwright_server.limits.limiter import Admission, Limiter
 from toolwright_server.telemetry import Metrics, Tracing
 
@@ -92,10 +93,7 @@ class Executor:
         # Calls that were let in and have no flight yet.
         self._entering = 0
         self._stopping = False
-        self._beginning: set[asyncio.Task[Flight | Distant]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        # The loop keeps only weak references to its tasks.
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._walks = Walks(self._broke_off)
 
     async def execute(self, invocation: Invocation) -> Flight | Distant:
         """Check and record a call, and let it run in a task of its own; `attendance.outlast` waits for its end.
@@ -104,7 +102,7 @@ class Executor:
         """
         if invocation.detach:
             # Its caller may leave while the intent is being recorded: it goes on.
-            return await asyncio.shield(self._unattended(invocation))
+            return await asyncio.shield(self._walks.begin(self._entered(invocation)))
         return await self._entered(invocation)
 
     async def _entered(self, invocation: Invocation) -> Flight | Distant:
@@ -185,7 +183,7 @@ class Executor:
         else:
             await self._store.add(execution, awaited=False)
         flight = Flight(
-            loop=self._loop or self._found_loop(),
+            loop=self._walks.loop,
             invocation=invocation,
             tool=tool,
             execution=execution,
@@ -198,7 +196,7 @@ class Executor:
         if execution.warnings:
             flight.warn()
         self._flights[execution.execution_id] = flight
-        self._walk(flight, walk(flight))
+        self._walks.walk(flight, walk(flight))
         return flight
 
     async def _once(
@@ -272,9 +270,9 @@ class Executor:
         if flight.overran is not None:
             flight.overran()
         stopped = self._backends[flight.tool.runs].unconfirmed
-        self._tasks.discard(flight.task)
+        self._walks.give_up(flight.task)
         self._aftermath.watch(flight, flight.task, stopped)
-        self._walk(flight, self._settled(flight, instead(flight, judge(flight, Answer())), stopped))
+        self._walks.walk(flight, self._settled(flight, instead(flight, judge(flight, Answer())), stopped))
 
     async def _settled(self, flight: Flight, outcome: Outcome, stopped: Stopped) -> None:
         """What became of it is in the record before anybody hears of it."""
@@ -301,43 +299,8 @@ class Executor:
         del self._flights[execution.execution_id]
         flight.land()
 
-    def _unattended(self, invocation: Invocation) -> "asyncio.Task[Flight | Distant]":
-        task = (self._loop or self._found_loop()).create_task(self._entered(invocation))
-        self._beginning.add(task)
-        task.add_done_callback(self._begun)
-        return task
-
-    def _begun(self, task: "asyncio.Task[Flight | Distant]") -> None:
-        self._beginning.discard(task)
-        if not task.cancelled():
-            task.exception()  # a refusal that nobody may be waiting for any more
-
-    def _walk(self, flight: Flight, steps: Coroutine[Any, Any, None]) -> None:
-        """Let a task of its own take the execution through the rest of its corridor."""
-        execution = flight.execution
-        task = flight.task = flight.loop.create_task(
-            self._to_the_end(flight, steps),
-            # By which the watchdog names the tool that holds the loop.
-            name=f"tool:{execution.tool}:{execution.execution_id}",
-            context=scope_of(flight.context, execution.trace_id, execution.execution_id),
-        )
-        self._tasks.add(task)
-
-    async def _to_the_end(self, flight: Flight, steps: Coroutine[Any, Any, None]) -> None:
-        """If by a defect of ours the corridor does not reach its end, nobody waits in vain."""
-        task = flight.task
-        try:
-            await steps
-        except BaseException as error:
-            if flight.task is task and not flight.finished:
-                await self._broke_off(flight, error)
-            if not isinstance(error, Exception):
-                raise
-        finally:
-            if task is not None:
-                self._tasks.discard(task)
-
     async def _broke_off(self, flight: Flight, error: BaseException) -> None:
+        """A defect of ours kept the corridor from its end."""
         execution = flight.execution
         _logger.error("the corridor of %s broke off", execution.execution_id, exc_info=error)
         execution.state = State.FAILED if flight.started_at is None else State.OUTCOME_UNKNOWN
@@ -353,11 +316,6 @@ class Executor:
         self._large.recorded(flight)
         self._flights.pop(execution.execution_id, None)
         flight.land()
-
-    def _found_loop(self) -> asyncio.AbstractEventLoop:
-        # Kept, because asking for it is a system call each time (Python 3.11).
-        self._loop = asyncio.get_running_loop()
-        return self._loop
 
     def attend(self, execution: Execution) -> Flight | Distant:
         """What to wait for who wants to know how the execution ends."""
