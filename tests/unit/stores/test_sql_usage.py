@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -183,6 +183,21 @@ async def done(kept: Kept, work: Callable[[sa.Connection], object]) -> None:
         return ()
 
     await kept.writer.submit(Change(work=silent))
+
+
+async def test_of_a_user_only_hours_that_there_are_are_looked_at_however_long_the_period(kept: Kept) -> None:
+    await kept.add(ended("first", days_ago=NOW / DAY), *(ended(f"a{days}", days_ago=days) for days in (0.5, 3, 300)))
+    whose = row("whose").caller
+    # From the year 1 to the last hour of the year 9999.
+    everything = UsageQuery(
+        dimensions=(Dimension.HOUR,), since=-17_259_888, until=70_389_527, tenant=whose.tenant, user=whose.user
+    )
+    found = await asyncio.wait_for(kept.usage.summed(everything), 20)
+    at = [0, *(int((NOW - days * DAY) // 3_600) for days in (300, 3, 0.5))]
+    assert {group: figures.calls for group, figures in found.items()} == {(hour,): 1 for hour in at}
+    # The first hour of a period belongs to it, the last does not.
+    part = await kept.usage.summed(replace(everything, since=at[1], until=at[3]))
+    assert sorted(part) == [(at[1],), (at[2],)]
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

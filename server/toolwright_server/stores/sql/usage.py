@@ -106,13 +106,14 @@ def _statement(query: UsageQuery, *, sqlite: bool) -> sa.Select[Any]:
         else sa.func.string_agg(sa.cast(table.c.latencies, sa.Text), sa.literal(",", sa.Text()), type_=sa.Text())
     )
     sums = [sa.func.sum(table.c[name]) for name in COUNTS]
-    return sa.select(*groups, *sums, joined).where(*_conditions(query, table, sqlite=sqlite)).group_by(*by)
+    return sa.select(*groups, *sums, joined).where(*_conditions(query, table)).group_by(*by)
 
 
-def _conditions(query: UsageQuery, table: sa.Table, *, sqlite: bool) -> list[sa.ColumnElement[bool]]:
-    found = [table.c.hour >= query.since, table.c.hour < query.until]
+def _conditions(query: UsageQuery, table: sa.Table) -> list[sa.ColumnElement[bool]]:
     if query.user and query.tenant:
-        found.append(table.c.hour.in_(_hours(query, sqlite=sqlite)))
+        found: list[sa.ColumnElement[bool]] = [table.c.hour.in_(_hours(query, table))]
+    else:
+        found = [table.c.hour >= query.since, table.c.hour < query.until]
     wanted = {
         "tenant": query.tenant,
         "user_id": query.user,
@@ -123,13 +124,16 @@ def _conditions(query: UsageQuery, table: sa.Table, *, sqlite: bool) -> list[sa.
     return found + [table.c[name] == value for name, value in wanted.items() if value]
 
 
-def _hours(query: UsageQuery, *, sqlite: bool) -> sa.Select[Any]:
-    """One by one: of each the rows of a user lie together, and nobody else's are read."""
-    first, last = query.since, query.until - 1
-    if not sqlite:
-        return sa.select(sa.func.generate_series(first, last, type_=sa.Integer()))
-    hours = sa.select(sa.literal(first, sa.Integer()).label("hour")).cte("hours", recursive=True)
-    return sa.select(hours.union_all(sa.select(hours.c.hour + 1).where(hours.c.hour < last)).c.hour)
+def _hours(query: UsageQuery, table: sa.Table) -> sa.Select[Any]:
+    """One by one: of each the rows of a user lie together, and nobody else's are read. From each hour that there is to
+    the next, as a period may be far longer than anything has been kept.
+    """
+    rows = table.alias()
+    found = sa.select(sa.func.min(rows.c.hour).label("hour")).where(rows.c.hour < query.until)
+    hours = found.where(rows.c.hour >= query.since).cte("hours", recursive=True)
+    following = found.where(rows.c.hour > hours.c.hour).correlate(hours).scalar_subquery()
+    hours = hours.union_all(sa.select(following).where(hours.c.hour.is_not(None)))
+    return sa.select(hours.c.hour).where(hours.c.hour.is_not(None))
 
 
 def _figures(sums: Any) -> Figures:
