@@ -80,7 +80,7 @@ async def in_server(server: Server, milliseconds: float = PATIENT_MILLISECONDS) 
         yield Kept(store, passes, changes, clock)
 
 
-async def settled(store: RedisCircuitStore) -> None:
+async def settled(store: CircuitStore) -> None:
     """Everything that the store was told has arrived."""
     await store.enter(Circuit("another", circuit().policy), "somebody")
 

@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 import pytest
 
 from tests.circuits import ANSWERED, FAILED, LEASE, SLICE, circuit
-from tests.shared_circuits import Kept, in_server
+from tests.shared_circuits import Kept, age, in_server, settled
 from tests.shared_limits import BRISK_MILLISECONDS, keys, until
 from tests.valkeys import Server
 from toolwright_server.execution.circuits.model import CircuitState
 from toolwright_server.stores.redis.circuits import RedisCircuitStore
+from toolwright_server.stores.redis.link import Link
 
 UPSTREAM = circuit()
 
@@ -145,9 +147,87 @@ async def test_who_is_cancelled_while_it_waits_is_not_the_probe_for_ever(own_val
         await probing(kept)
 
 
-def _link_is_up(kept: Kept) -> bool:
+@pytest.mark.asyncio
+async def test_a_report_that_may_have_arrived_over_a_connection_that_broke_counts_once(own_valkey: Server) -> None:
+    about = circuit(minimum_calls=5)
+    async with in_server(own_valkey, BRISK_MILLISECONDS) as kept:
+        entries = await kept.entered(about, "a", "b")
+        own_valkey.freeze()
+        for entry in entries:
+            kept.store.record(entry, FAILED)
+        # The connection is given up; what was sent over it is done when the store goes on.
+        await until(lambda: link(kept).connections > 1)
+        own_valkey.thaw()
+        await back(kept)
+        # What would be sent again is sent before this.
+        await kept.store.enter(about, "c")
+        assert counted(own_valkey)[0] <= 2
+
+
+@pytest.mark.asyncio
+async def test_calls_of_times_that_are_still_to_come_do_not_count(valkey: Server) -> None:
+    short, long = circuit(minimum_calls=2), circuit(minimum_calls=2, window_seconds=100 * SLICE)
+    for later, back_seconds in ((long, 0), (short, 20 * SLICE)):
+        async with two(valkey) as (one, other):
+            first, second = await one.entered(short, "a", "b")
+            one.store.record(first, FAILED)
+            await until(lambda: counted(valkey) == (1, 1, 0))
+            # A release has made the window longer, by which slices have other numbers; or the store's clock went back.
+            age(valkey, -back_seconds)
+            other.store.record(replace(second, circuit=later), FAILED)
+            await settled(other.store)
+            assert counted(valkey) == (1, 1, 0)
+            assert not other.changes
+
+
+@pytest.mark.asyncio
+async def test_a_circuit_whose_store_went_back_in_time_is_open_for_no_longer_than_the_most(valkey: Server) -> None:
+    async with two(valkey) as (one, other):
+        await opened(one)
+        age(valkey, -100 * SLICE)
+        refused = await other.store.enter(UPSTREAM, "c")
+        assert (refused.state, refused.retry_seconds) == (CircuitState.OPEN, pytest.approx(7 * SLICE, abs=5))
+        await other.passes(7 * SLICE)
+        assert (await other.store.enter(UPSTREAM, "probe")).is_probe
+        # So is its probe: another one is let through after a lease.
+        age(valkey, -100 * SLICE)
+        refused = await other.store.enter(UPSTREAM, "d")
+        assert (refused.state, refused.retry_seconds) == (CircuitState.HALF_OPEN, pytest.approx(LEASE, abs=5))
+        await other.passes(LEASE)
+        assert (await other.store.enter(UPSTREAM, "next")).is_probe
+
+
+@pytest.mark.asyncio
+async def test_a_circuit_that_closed_in_a_time_still_to_come_is_trusted_again_after_a_window(valkey: Server) -> None:
+    async with two(valkey) as (one, _):
+        await opened(one)
+        await one.passes(2 * SLICE)
+        one.store.record((await one.entered(UPSTREAM, "probe"))[0], ANSWERED)
+        await one.entered(UPSTREAM, "after")
+        age(valkey, -100 * SLICE)
+        one.store.record((await one.entered(UPSTREAM, "c"))[0], ANSWERED)
+        await one.passes(10 * SLICE)
+        await opened(one)
+        assert one.store.standing(UPSTREAM).retry_seconds == pytest.approx(2 * SLICE, abs=5)
+
+
+def counted(server: Server) -> tuple[int, ...]:
+    """Calls, failures and slow ones in the window of the one circuit that there is."""
+    slices = [value.split() for name, value in fields(server).items() if name.startswith("s:")]
+    return tuple(sum(int(each[at]) for each in slices) for at in range(3))
+
+
+def fields(server: Server) -> dict[str, str]:
+    """What is kept of the circuit."""
+    client = server.client()
+    with contextlib.closing(client):
+        found = client.hgetall("tw:{circuit:upstream}")
+    return {name.decode(): value.decode() for name, value in found.items()}
+
+
+def link(kept: Kept) -> Link:
     assert isinstance(kept.store, RedisCircuitStore)
-    return kept.store._link(b"any").is_up  # pyright: ignore[reportPrivateUsage]
+    return kept.store._link(b"any")  # pyright: ignore[reportPrivateUsage]
 
 
 async def probing(kept: Kept) -> None:
@@ -158,4 +238,4 @@ async def probing(kept: Kept) -> None:
 
 
 async def back(kept: Kept) -> None:
-    await until(lambda: _link_is_up(kept))
+    await until(lambda: link(kept).is_up)

@@ -14,13 +14,14 @@ _TICKS: Final = 16
 
 
 class Ask:
-    """One command. Without a `future` nobody waits for its answer, and it may be sent as often as it takes.
+    """One command. Without a `future` nobody waits for its answer. It may be sent as often as it takes, unless `once`:
+    then it is not sent again after a connection over which it may have arrived.
 
     `late` is told the answer when it comes after the one who waited has left, or None when it is lost; without a
     `future`, any answer.
     """
 
-    __slots__ = ("command", "deadline", "future", "in_doubt", "late", "patience")
+    __slots__ = ("command", "deadline", "future", "in_doubt", "late", "once", "patience")
 
     def __init__(
         self,
@@ -28,6 +29,8 @@ class Ask:
         deadline: float,
         future: "asyncio.Future[Any] | None" = None,
         late: Late | None = None,
+        *,
+        once: bool = False,
     ) -> None:
         self.command = command
         # On the loop's clock: when it is of no use any more.
@@ -36,6 +39,7 @@ class Ask:
         self.patience = (0.0, 0.0)
         self.future = future
         self.late = late
+        self.once = once
         # It was sent over a connection that broke before the answer.
         self.in_doubt = False
 

@@ -54,6 +54,15 @@ local function expire(beyond)
   call('PEXPIRE', key, floor((beyond + lease + open_most + window) / 1000) + 1)
 end
 
+-- No instant lies further ahead than it is ever set, unless this server's clock went back or a release has made a time
+-- shorter: then it is counted from now.
+local function bound(field, most)
+  if number(field) > now + most then
+    kept[field] = string.format('%.0f', now + most)
+    keep(field, kept[field])
+  end
+end
+
 local function without_slices()
   for field in pairs(kept) do
     if string.sub(field, 1, 2) == 's:' then
@@ -106,7 +115,8 @@ local function count(failed, slow)
   kept[fresh] = kept[fresh] or '0 0 0'
   for field, value in pairs(kept) do
     local slice = string.match(field, '^s:(%d+)$')
-    if slice and tonumber(slice) <= newest - SLICES then
+    -- One that is still to come was counted by another clock, or in slices of another length: it would never leave.
+    if slice and (tonumber(slice) <= newest - SLICES or tonumber(slice) > newest) then
       call('HDEL', key, field)
     elseif slice then
       local calls, failures, slows = string.match(value, '(%d+) (%d+) (%d+)')
@@ -141,6 +151,9 @@ local function record()
   return answer(state == OPEN and number('until') - now or 0, 0, 0, 0)
 end
 
+bound('until', open_most)
+bound('probe_until', lease)
+bound('closed_at', 0)
 if verb == 'enter' then
   return enter()
 elseif verb == 'record' then

@@ -91,7 +91,9 @@ class RedisCircuitStore:
         if entry.is_local:
             self._local.record(entry, report)
         elif entry.is_probe or report.sign is not Sign.NOTHING:
-            self._tell(entry, b"record", *_said(entry, report))
+            # The token of a probe says whether it was heard already. Other reports are only counted: one that is lost
+            # does less harm than one that counts twice.
+            self._tell(entry, b"record", *_said(entry, report), once=not entry.is_probe)
 
     def renew(self, entry: Entry) -> None:
         if entry.is_local:
@@ -149,11 +151,11 @@ class RedisCircuitStore:
             entry = Entry(circuit, token, CircuitState.HALF_OPEN, admitted=True, is_probe=True)
         self.record(entry, Report(Sign.NOTHING))
 
-    def _tell(self, entry: Entry, verb: bytes, *more: bytes) -> None:
+    def _tell(self, entry: Entry, verb: bytes, *more: bytes, once: bool = False) -> None:
         circuit = entry.circuit
         command = self._command(circuit, verb, entry.token, *more)
         lasts = self._lease_seconds if entry.is_probe else circuit.policy.window_seconds
-        self._link(_key(circuit)).tell(command, lasts, partial(self._told, circuit))
+        self._link(_key(circuit)).tell(command, lasts, partial(self._told, circuit), once=once)
 
     def _told(self, circuit: Circuit, answer: Any) -> None:
         if answer is not None:

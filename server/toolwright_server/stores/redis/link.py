@@ -91,12 +91,14 @@ class Link:
         self._queue.append(ask)
         self._wake()
 
-    def tell(self, command: bytes, lasts_seconds: float, answered: Late | None = None) -> None:
+    def tell(
+        self, command: bytes, lasts_seconds: float, answered: Late | None = None, *, once: bool = False
+    ) -> None:
         """Send a command whose answer nobody waits for, now or, within `lasts_seconds`, when the store is back.
 
-        `answered` is told the answer, should there be one.
+        `answered` is told the answer, should there be one. `once`: better lost than done twice.
         """
-        ask = Ask(command, self._loop.time() + lasts_seconds, None, answered)
+        ask = Ask(command, self._loop.time() + lasts_seconds, None, answered, once=once)
         if self.is_up:
             self._queue.append(ask)
             self._wake()
@@ -252,10 +254,13 @@ class Link:
 
     def _broken(self, why: str, *, unable: bool) -> None:
         """The connection is gone: what was sent is sent again over the next one, or is in doubt."""
-        for ask in self._sent:
-            ask.in_doubt = True
-        self._queue.extendleft(reversed(self._sent))
+        sent = list(self._sent)
         self._sent.clear()
+        for ask in sent:
+            ask.in_doubt = True
+            if ask.once:
+                ask.lose()
+        self._queue.extendleft(ask for ask in reversed(sent) if not ask.once)
         # One that has worked is made again at once: its server may only have been restarted.
         if unable or not self._worked:
             self._down(why)
