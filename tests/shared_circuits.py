@@ -92,7 +92,7 @@ def age(server: Server, seconds: float) -> None:
     client = server.client()
     with contextlib.closing(client):
         for key in client.scan_iter("tw:{circuit:*"):
-            kept = {name.decode(): value for name, value in client.hgetall(key).items()}
+            left, kept = client.pttl(key), {name.decode(): value for name, value in client.hgetall(key).items()}
             for name in INSTANTS:
                 if name in kept:
                     client.hset(key, name, int(kept[name]) - round(seconds * MICROSECONDS))
@@ -100,3 +100,4 @@ def age(server: Server, seconds: float) -> None:
             if moved:
                 client.hdel(key, *moved)
                 client.hset(key, mapping={f"s:{int(name[2:]) - int(slices)}": value for name, value in moved.items()})
+            client.pexpire(key, left - round(seconds * 1_000))

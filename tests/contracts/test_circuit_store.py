@@ -130,6 +130,17 @@ async def test_the_lease_of_a_probe_ends_unless_it_is_renewed(kept: Kept) -> Non
 
 
 @pytest.mark.asyncio
+async def test_one_that_nobody_asked_for_for_long_lets_one_through_all_the_same(kept: Kept) -> None:
+    await opened_by(kept)
+    # Longer than all its times together; then also after its probe was never heard of again.
+    for token in ("a", "b"):
+        await kept.passes(50 * SLICE)
+        first, second = await kept.entered(UPSTREAM, token, "another")
+        assert (first.is_probe, second.admitted) == (True, False)
+    assert kept.store.standing(UPSTREAM).state is CircuitState.HALF_OPEN
+
+
+@pytest.mark.asyncio
 async def test_a_probe_that_learned_nothing_makes_room_for_another_one(kept: Kept) -> None:
     await opened_by(kept)
     kept.store.record(await probe(kept, "left"), NOTHING)

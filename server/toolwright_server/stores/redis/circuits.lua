@@ -18,6 +18,8 @@
 
 local CLOSED, HALF_OPEN, OPEN = 0, 1, 2
 local SLICES = 10
+-- As in circuits.py.
+local DAY = 86400 * 1000000
 
 local call, floor, min = redis.call, math.floor, math.min
 local key, verb, token = KEYS[1], ARGV[1], ARGV[2]
@@ -49,9 +51,9 @@ local function keep(...)
   call('HSET', key, ...)
 end
 
--- A circuit that nobody asks for is forgotten when nothing that it keeps could matter any more.
+-- A circuit that nobody asks for is forgotten a day after the last of its times: by then a probe would hardly be missed.
 local function expire(beyond)
-  call('PEXPIRE', key, floor((beyond + lease + open_most + window) / 1000) + 1)
+  call('PEXPIRE', key, floor((beyond + lease + open_most + window + DAY) / 1000) + 1)
 end
 
 -- No instant lies further ahead than it is ever set, unless this server's clock went back or a release has made a time

@@ -27,6 +27,8 @@ from toolwright_server.stores.redis.scripts import CIRCUITS, evaluated
 
 _MICROSECONDS: Final = 1_000_000
 _STATES: Final = (CircuitState.CLOSED, CircuitState.HALF_OPEN, CircuitState.OPEN)
+# How much longer than its times last a circuit is kept, as in circuits.lua.
+_DAY_SECONDS: Final = 86_400.0
 # When the store is late and the circuit was not closed: come back, it will say.
 _LATE_SECONDS: Final = 0.1
 
@@ -134,7 +136,7 @@ class RedisCircuitStore:
     def _learn(self, circuit: Circuit, answer: Sequence[Any]) -> _Known:
         state, until = _STATES[int(answer[0])], self._clock() + answer[1] / _MICROSECONDS
         policy = circuit.policy
-        expires = until + self._lease_seconds + policy.max_open_seconds + policy.window_seconds
+        expires = until + self._lease_seconds + policy.max_open_seconds + policy.window_seconds + _DAY_SECONDS
         known = self._known[circuit.name] = _Known(state, until, expires)
         if answer[5]:
             tally = Tally(*answer[7:10])
