@@ -103,6 +103,24 @@ async def test_without_the_store_a_server_judges_by_itself_and_waits_for_nobody(
 
 
 @pytest.mark.asyncio
+async def test_calls_begun_without_the_store_say_nothing_when_it_is_back(own_valkey: Server) -> None:
+    async with in_server(own_valkey, BRISK_MILLISECONDS) as kept:
+        own_valkey.kill()
+        await until(lambda: not link(kept).is_up)
+        entries = await kept.entered(UPSTREAM, "a", "b", "c")
+        assert all(entry.is_local and entry.admitted for entry in entries)
+        own_valkey.start()
+        await back(kept)
+        while (await kept.store.enter(UPSTREAM, "d")).is_local:  # On a busy machine it may be late.
+            await back(kept)
+        for entry in entries:
+            kept.store.renew(entry)
+            kept.store.record(entry, FAILED)
+        assert not kept.changes
+        assert (await kept.store.enter(UPSTREAM, "e")).admitted
+
+
+@pytest.mark.asyncio
 async def test_a_server_whose_store_is_gone_goes_on_with_what_it_knew(own_valkey: Server) -> None:
     async with in_server(own_valkey, BRISK_MILLISECONDS) as kept:
         await opened(kept)

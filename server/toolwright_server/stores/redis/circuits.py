@@ -91,7 +91,9 @@ class RedisCircuitStore:
 
     def record(self, entry: Entry, report: Report) -> None:
         if entry.is_local:
-            self._local.record(entry, report)
+            # When others keep it again, what was begun alone is over as well: it would make a circuit that nobody asks.
+            if entry.circuit.name in self._alone:
+                self._local.record(entry, report)
         elif entry.is_probe or report.sign is not Sign.NOTHING:
             # The token of a probe says whether it was heard already. Other reports are only counted: one that is lost
             # does less harm than one that counts twice.
@@ -99,7 +101,8 @@ class RedisCircuitStore:
 
     def renew(self, entry: Entry) -> None:
         if entry.is_local:
-            self._local.renew(entry)
+            if entry.circuit.name in self._alone:
+                self._local.renew(entry)
         else:
             self._tell(entry, b"renew")
 
