@@ -16,7 +16,6 @@ from tests.valkeys import Server
 from toolwright_server.execution.circuits.model import Change, Circuit
 from toolwright_server.execution.circuits.store import CircuitStore
 from toolwright_server.stores.memory.circuits import MemoryCircuitStore
-from toolwright_server.stores.redis.circuits import RedisCircuitStore
 from toolwright_server.stores.redis.opening import circuits_of
 
 MICROSECONDS = 1_000_000

@@ -8,6 +8,8 @@ HOUR_SECONDS: Final = 3_600
 DAY_HOURS: Final = 24
 # Rows that one question may come to.
 MOST_ROWS: Final = 20_000
+# Rows that are summed or ranked before the event loop has its turn.
+PART_ROWS: Final = 250
 # Sheets that servers write on, so that they seldom wait for each other: each on the one of its name.
 SHARDS: Final = 16
 

@@ -1,22 +1,25 @@
-"""Figures of usage in memory, for servers that keep nothing beyond their own life. The oldest hours go first."""
+"""Figures of usage in memory, for servers that keep nothing beyond their own life. The oldest go first."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from toolwright_server.records.usage.model import DAY_HOURS, MOST_ROWS, Dimension, Figures, Group, UsageQuery, Use
+from toolwright_server.records.usage.model import (
+    DAY_HOURS,
+    MOST_ROWS,
+    PART_ROWS,
+    Dimension,
+    Figures,
+    Group,
+    UsageQuery,
+    Use,
+)
 from toolwright_server.records.usage.store import too_many
 
 ROWS_KEPT: Final = 20_000
 
-# Tenant, user, agent, tool and category, as in a Use.
-_Key = tuple[str | int, ...]
-_FIELDS: Final = {
-    Dimension.TENANT: 0,
-    Dimension.USER: 1,
-    Dimension.AGENT: 2,
-    Dimension.TOOL: 3,
-    Dimension.CATEGORY: 4,
-}
+# Hour, tenant, user, agent, tool and category, as in a Use.
+_Key = tuple[int, str, str, str, str, str]
 
 
 class MemoryUsage:
@@ -24,18 +27,17 @@ class MemoryUsage:
 
     def __init__(self, rows_kept: int = ROWS_KEPT) -> None:
         self._rows_kept = rows_kept
-        self._hours: dict[int, dict[_Key, Figures]] = {}
-        self._rows = 0
+        # In the order in which they were begun: a call of an earlier hour that ends late is not what goes next.
+        self._rows: dict[_Key, Figures] = {}
 
     def count(self, use: Use) -> None:
         """An execution has ended."""
-        rows = self._hours.setdefault(use.hour, {})
-        key = use[1:6]
-        figures = rows.get(key)
+        key = use[:6]
+        figures = self._rows.get(key)
         if figures is None:
-            figures = rows[key] = Figures()
-            self._rows += 1
-            self._forget()
+            figures = self._rows[key] = Figures()
+            if len(self._rows) > self._rows_kept:
+                del self._rows[next(iter(self._rows))]
         figures.add(use)
 
     async def summed(self, query: UsageQuery) -> Mapping[Group, Figures]:
@@ -43,22 +45,28 @@ class MemoryUsage:
         found: dict[Group, Figures] = {}
         wanted = [
             (number, value)
-            for number, value in enumerate((query.tenant, query.user, query.agent, query.tool, query.category))
+            for number, value in enumerate((query.tenant, query.user, query.agent, query.tool, query.category), 1)
             if value
         ]
-        for hour in [each for each in self._hours if query.since <= each < query.until]:
-            for key, figures in self._hours[hour].items():
-                if all(key[number] == value for number, value in wanted):
-                    found.setdefault(_group(query, hour, key), Figures()).merge(figures)
-            if len(found) > MOST_ROWS:
-                raise too_many()
+        for number, (key, figures) in enumerate(list(self._rows.items()), 1):
+            if query.since <= key[0] < query.until and all(key[at] == value for at, value in wanted):
+                found.setdefault(_group(query, key), Figures()).merge(figures)
+                if len(found) > MOST_ROWS:
+                    raise too_many()
+            if number % PART_ROWS == 0:
+                await asyncio.sleep(0)
         return found
 
-    def _forget(self) -> None:
-        while self._rows > self._rows_kept and len(self._hours) > 1:
-            self._rows -= len(self._hours.pop(min(self._hours)))
 
-
-def _group(query: UsageQuery, hour: int, key: _Key) -> Group:
-    times = {Dimension.HOUR: hour, Dimension.DAY: hour // DAY_HOURS}
-    return tuple(times[each] if each in times else key[_FIELDS[each]] for each in query.dimensions)
+def _group(query: UsageQuery, key: _Key) -> Group:
+    hour, tenant, user, agent, tool, category = key
+    values: dict[Dimension, str | int] = {
+        Dimension.TOOL: tool,
+        Dimension.CATEGORY: category,
+        Dimension.TENANT: tenant,
+        Dimension.USER: user,
+        Dimension.AGENT: agent,
+        Dimension.DAY: hour // DAY_HOURS,
+        Dimension.HOUR: hour,
+    }
+    return tuple(values[each] for each in query.dimensions)

@@ -91,9 +91,7 @@ class Link:
         self._queue.append(ask)
         self._wake()
 
-    def tell(
-        self, command: bytes, lasts_seconds: float, answered: Late | None = None, *, once: bool = False
-    ) -> None:
+    def tell(self, command: bytes, lasts_seconds: float, answered: Late | None = None, *, once: bool = False) -> None:
         """Send a command whose answer nobody waits for, now or, within `lasts_seconds`, when the store is back.
 
         `answered` is told the answer, should there be one. `once`: better lost than done twice.

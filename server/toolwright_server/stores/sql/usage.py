@@ -17,6 +17,7 @@ from toolwright_server.records.usage.model import (
     DAY_HOURS,
     HOUR_SECONDS,
     MOST_ROWS,
+    PART_ROWS,
     Dimension,
     Figures,
     Group,
@@ -29,8 +30,6 @@ from toolwright_server.stores.sql.faults import unavailable
 from toolwright_server.stores.sql.tables import usage_by_tool, usage_by_user
 from toolwright_server.stores.sql.writer import Writer
 
-# Rows that are merged before the event loop has its turn.
-_PART: Final = 250
 _COLUMNS: Final = {
     Dimension.TOOL: "tool",
     Dimension.CATEGORY: "category",
@@ -58,7 +57,7 @@ class SqlUsage:
                     # Its cursors live in transactions.
                     await connection.execution_options(isolation_level="READ COMMITTED")
                 result = await connection.stream(_statement(query, sqlite=is_sqlite))
-                async for part in result.partitions(_PART):
+                async for part in result.partitions(PART_ROWS):
                     for row in part:
                         figures = _figures(row[width:])
                         known = found.setdefault(tuple(row[:width]), figures)
