@@ -63,10 +63,10 @@ class UsageService:
         size = lists.page_size(request.page_size, PAGE_DEFAULT)
         same = (call.method, usage_wire.sealed(request))
         start = lists.page_start(request.page_token, *same)
-        answer = await self._usage.query(usage_wire.asked(request), call.caller)
-        rows = usage_wire.behind(list(answer.rows), start)
-        more = lists.page_token(usage_wire.place(rows[size - 1]), *same) if len(rows) > size else ""
-        return usage_wire.answer(answer, rows[:size], more)
+        answer = await self._usage.query(usage_wire.asked(request, size + 1, start), call.caller)
+        rows = answer.rows[:size]
+        more = lists.page_token(usage_wire.place(answer, rows[-1]), *same) if len(answer.rows) > size else ""
+        return usage_wire.answer(answer, rows, more)
 
 
 def _named(field: str, text: str) -> None:

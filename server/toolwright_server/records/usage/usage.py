@@ -1,5 +1,6 @@
 """Answers questions about usage: who may ask what, which rows come first. Knows neither gRPC nor databases."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from toolwright_server.identity import Caller, Role
 from toolwright_server.records.usage.latency import quantiles
 from toolwright_server.records.usage.model import (
     HOUR_SECONDS,
+    PART_ROWS,
     Dimension,
     Figures,
     Group,
@@ -20,17 +22,27 @@ from toolwright_server.records.usage.store import UsageStore
 
 # The period when none is named.
 DEFAULT_HOURS: Final = 7 * 24
-# No time can be written behind the last hour of the year 9999, not even one that was only rounded up.
-_LAST_HOUR: Final = 253_402_300_799 // HOUR_SECONDS
+# No time can be written before the year 1, nor behind the last hour of 9999, not even one that was only rounded up.
+FIRST_HOUR: Final = -62_135_596_800 // HOUR_SECONDS
+LAST_HOUR: Final = 253_402_300_799 // HOUR_SECONDS
 _SLOW: Final = (0.95,)
 
 # The tools that are enabled for a tenant (empty: for nobody in particular), by name and category.
 Offered = Callable[[str], Sequence[tuple[str, str]]]
 
 
+# What a row is sorted by: the figure, and then its group. Empty: before all.
+Place = tuple[float | str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A question. Times in seconds since the epoch; None and empty: not given."""
+    """A question. Times in seconds since the epoch; None and empty: not given.
+
+    `limit`: most rows to answer; only those `behind` a place.
+    """
+
+    limit: int
 
     dimensions: tuple[Dimension, ...] = ()
     start: float | None = None
@@ -42,10 +54,7 @@ class Asked:
     category: str = ""
     order: Order = Order.DIMENSIONS
     unused: bool = False
-
-
-# What a row is sorted by: the figure, and then its group.
-Place = tuple[float, *Group]
+    behind: Place = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """All rows in order, their sum, and the period in hours since the epoch."""
+    """The rows that were asked for, in order, the sum of all, and the period in hours since the epoch."""
 
     rows: Sequence[Row]
     total: Figures
@@ -82,25 +91,25 @@ class Usage:
             raise invalid("include_unused", "needs group_by with TOOL and nothing else")
         query = self._query(asked, by)
         found = dict(await self._store.summed(query))
-        total = Figures()
-        for figures in found.values():
-            total.merge(figures)
         if asked.unused:
             for name, category in self._unused(query, found, by):
                 found[name, category] = Figures()
-        rows = [
-            Row(query.dimensions, group, figures, (_rank(asked.order, figures), *group))
-            for group, figures in found.items()
-        ]
-        if not query.dimensions and not rows:
-            rows.append(Row((), (), total, (0.0,)))
-        rows.sort(key=lambda row: row.place)
-        return Answer(rows, total, query.since, query.until)
+        if not query.dimensions and not found:
+            found[()] = Figures()
+        total, rows = Figures(), list[Row]()
+        for number, (group, figures) in enumerate(found.items(), 1):
+            total.merge(figures)
+            rows.append(Row(query.dimensions, group, figures, (_rank(asked.order, figures), *group)))
+            if number % PART_ROWS == 0:
+                # Of many, as many as are answered are carried along: sorting all at the end would hold up other calls.
+                rows = _first(rows, asked)
+                await asyncio.sleep(0)
+        return Answer(_first(rows, asked), total, query.since, query.until)
 
     def _query(self, asked: Asked, by: Caller) -> UsageQuery:
         tenant, user = _visible(asked.tenant, asked.user, by)
         end = self._clock() if asked.end is None else asked.end
-        until = min(-int(-end // HOUR_SECONDS), _LAST_HOUR)
+        until = min(-int(-end // HOUR_SECONDS), LAST_HOUR)
         since = until - DEFAULT_HOURS if asked.start is None else int(asked.start // HOUR_SECONDS)
         if since >= until:
             raise invalid("start_time", "is not before end_time")
@@ -154,6 +163,15 @@ def _completed(dimensions: tuple[Dimension, ...]) -> tuple[Dimension, ...]:
         if each is Dimension.USER and Dimension.TENANT not in dimensions:
             found.append(Dimension.TENANT)
     return tuple(found)
+
+
+def _first(rows: Sequence[Row], asked: Asked) -> list[Row]:
+    """Those that may be answered, in order. Raises INVALID_ARGUMENTS for a place that is none of such rows."""
+    try:
+        left = [row for row in rows if row.place > asked.behind]
+    except TypeError:
+        raise invalid("page_token", "is not one that this server gave out") from None
+    return sorted(left, key=lambda row: row.place)[: asked.limit]
 
 
 def _rank(order: Order, figures: Figures) -> float:

@@ -1,5 +1,7 @@
 """Between the protos and usage."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import orjson
@@ -10,20 +12,23 @@ from toolwright.v1 import usage_pb2 as pb
 from toolwright_server.errors import invalid
 from toolwright_server.records.usage.latency import quantiles
 from toolwright_server.records.usage.model import DAY_HOURS, HOUR_SECONDS, Dimension, Figures, Order
-from toolwright_server.records.usage.usage import Answer, Asked, Place, Row
+from toolwright_server.records.usage.usage import FIRST_HOUR, LAST_HOUR, Answer, Asked, Row
 
 _DIMENSIONS: Final = {pb.UsageDimension.Value(f"USAGE_DIMENSION_{each.name}"): each for each in Dimension}
 _ORDERS: Final = {order.value: order for order in Order}
 _SHARES: Final = (0.5, 0.95, 0.99)
 
 
-def asked(request: pb.QueryUsageRequest) -> Asked:
-    """The question. Raises INVALID_ARGUMENTS."""
+def asked(request: pb.QueryUsageRequest, limit: int, start: str) -> Asked:
+    """The question: at most `limit` rows behind the `start` of a page token, which is empty for the first page. Raises
+    INVALID_ARGUMENTS.
+    """
     if unknown := [number for number in request.group_by if number not in _DIMENSIONS]:
         raise invalid("group_by", f"{unknown[0]} is no dimension")
     if request.order not in _ORDERS:
         raise invalid("order", f"{request.order} is no order")
-    return Asked(
+    found = Asked(
+        limit=limit,
         dimensions=tuple(_DIMENSIONS[number] for number in request.group_by),
         start=_seconds("start_time", request.start_time) if request.HasField("start_time") else None,
         end=_seconds("end_time", request.end_time) if request.HasField("end_time") else None,
@@ -35,6 +40,7 @@ def asked(request: pb.QueryUsageRequest) -> Asked:
         order=_ORDERS[request.order],
         unused=request.include_unused,
     )
+    return _continued(found, start) if start else found
 
 
 def sealed(request: pb.QueryUsageRequest) -> str:
@@ -46,7 +52,7 @@ def sealed(request: pb.QueryUsageRequest) -> str:
     return same.SerializeToString(deterministic=True).hex()
 
 
-def answer(found: Answer, rows: list[Row], token: str) -> pb.QueryUsageResponse:
+def answer(found: Answer, rows: Sequence[Row], token: str) -> pb.QueryUsageResponse:
     """A page of it."""
     message = pb.QueryUsageResponse(rows=map(_row, rows), next_page_token=token, total=_figures(found.total))
     message.start_time.FromSeconds(found.since * HOUR_SECONDS)
@@ -54,20 +60,20 @@ def answer(found: Answer, rows: list[Row], token: str) -> pb.QueryUsageResponse:
     return message
 
 
-def place(row: Row) -> str:
-    """Where a row stands, for a page token."""
-    return orjson.dumps(row.place).decode()
+def place(found: Answer, row: Row) -> str:
+    """Where a row stands in which period, for a page token."""
+    return orjson.dumps((found.since, found.until, *row.place)).decode()
 
 
-def behind(rows: list[Row], text: str) -> list[Row]:
-    """The rows that follow the place of a page token; all when it is empty. Raises INVALID_ARGUMENTS."""
-    if not text:
-        return rows
+def _continued(question: Asked, start: str) -> Asked:
+    """The question of a later page: of the same period, however late it is asked."""
     try:
-        start: Place = tuple(orjson.loads(text))
-        return [row for row in rows if row.place > start]
+        since, until, *behind = orjson.loads(start)
     except (TypeError, ValueError):
         raise invalid("page_token", "is not one that this server gave out") from None
+    if not all(isinstance(hour, int) and FIRST_HOUR <= hour <= LAST_HOUR for hour in (since, until)):
+        raise invalid("page_token", "is not one that this server gave out")
+    return replace(question, start=since * HOUR_SECONDS, end=until * HOUR_SECONDS, behind=tuple(behind))
 
 
 def _row(row: Row) -> pb.UsageRow:
