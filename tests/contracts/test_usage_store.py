@@ -91,7 +91,7 @@ async def test_each_outcome_attempts_costs_sources_and_times_are_counted(make_st
     await ended(kept, row("c"), State.SUCCEEDED, source=Source.CACHE, attempts=0)
     await ended(kept, row("d"), State.SUCCEEDED, source=Source.JOINED)
     await ended(kept, row("e"), State.SUCCEEDED, source=Source.FALLBACK)
-    # Its end was not seen: it says nothing about how long a call takes.
+    # Its server died: it says nothing about how long a call takes.
     await ended(kept, row("f"), State.OUTCOME_UNKNOWN)
     rejected = row("g")
     await kept.store.add(rejected)

@@ -25,7 +25,8 @@ _SOURCES: Final = {
 def used(execution: Execution) -> Use:
     """It counts for the hour in which it was made, which nothing changes any more.
 
-    How long it took is known when its tool was started and its end was seen, or when its result came from elsewhere.
+    How long it took is known when its tool was started and its own server ended it, whether or not the tool itself had
+    ended by then, or when its result came from elsewhere.
     """
     number: int | None = None
     queue = tool = 0.0

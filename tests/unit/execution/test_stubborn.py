@@ -12,6 +12,7 @@ from toolwright_server.execution.backend import Work
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.model import Execution, State, Stopped
 from toolwright_server.execution.query import ExecutionQuery
+from toolwright_server.execution.usage import used
 from toolwright_server.identity import ANONYMOUS
 
 from .house import PATIENCE, House
@@ -86,6 +87,8 @@ async def test_a_tool_that_swallows_its_cancellation_is_named_and_its_caller_ans
     execution = await house.run("mule", timeout=SHORT)
     assert facts(execution) == (State.TIMED_OUT, "TOOL_TIMEOUT", "none")
     assert execution.stopped is Stopped.NO
+    # What its caller waited counts, however long the tool goes on.
+    assert used(execution).bucket is not None
     line = await said(caplog, "cannot be stopped and goes on")
     assert "tests.mule" in line
     assert execution.execution_id in line

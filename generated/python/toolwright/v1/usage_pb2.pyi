@@ -685,7 +685,7 @@ class QueryUsageRequest(_message.Message):
     """Most rows to return, 1 to 1,000. Absent or 0: 100."""
     page_token: _builtins.str
     """`next_page_token` of the page before. Absent: the first page. Everything else
-    must be the same.
+    must be the same. The period is that of the first page.
     """
     tenant_id: _builtins.str
     """Only this tenant. Absent: for admins all, else the caller's own."""
@@ -899,9 +899,10 @@ class UsageFigures(_message.Message):
     """What they were charged, in micros."""
     @_builtins.property
     def latency_p50(self) -> _duration_pb2.Duration:
-        """Median time from acceptance to the end, of calls whose tool was started and
-        seen to answer or to be stopped; within 2.5 % of the true one. Absent: there
-        are none. So are the next four.
+        """Median time from acceptance to the end, of calls whose tool was started,
+        unless their server died meanwhile, and of results that came from elsewhere;
+        within 2.5 % of the true one, and never below 100 µs. Absent: there are none.
+        So are the next four.
         """
 
     @_builtins.property
