@@ -27,6 +27,7 @@ class House:
     database_url: str = ""
     data_dir: Path | None = None
     lives: int = 0
+    tools: Path = TOOLS
 
     def settings(self, slot: str) -> dict[str, str]:
         """The environment of the servers in a slot, one after the other."""
@@ -43,13 +44,13 @@ class House:
     @contextlib.contextmanager
     def life(self, slot: str = "one", **settings: str) -> Generator[LiveServer]:
         """A server that answers."""
-        with live_server(self._folder(), "--tools", str(TOOLS), env=self.settings(slot) | settings) as server:
+        with live_server(self._folder(), "--tools", str(self.tools), env=self.settings(slot) | settings) as server:
             yield server
 
     def hard_life(self, chance: random.Random, slot: str = "one") -> contextlib.AbstractContextManager[LiveServer]:
         """The same; now and then another one was killed before while it started."""
         if self.lives % KILLED_STARTS == KILLED_STARTS - 1:
-            with starting_server(self._folder(), "--tools", str(TOOLS), env=self.settings(slot)) as server:
+            with starting_server(self._folder(), "--tools", str(self.tools), env=self.settings(slot)) as server:
                 time.sleep(chance.uniform(0.2, 2.0))
                 server.process.kill()
                 server.process.wait(10)
