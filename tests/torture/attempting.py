@@ -56,7 +56,8 @@ class Attempted:
             if row is not None and row.tool in ACTS and not attempt.intended:
                 yield f"{attempt}: its intent was not in the record"
         for execution_id, answer in self.found.answers.items():
-            if not self.recovered(execution_id) and answer.attempts != counts[execution_id]:
+            counted = self.found.rows[execution_id].tool in self.allowed and not self.recovered(execution_id)
+            if counted and answer.attempts != counts[execution_id]:
                 yield f"{execution_id}: {counts[execution_id]} attempts came out, its caller was told {answer}"
 
     def _wrong_order(self) -> Iterator[str]:

@@ -26,7 +26,10 @@ CALLERS = 24
 CALL_SECONDS = 30.0
 # Tools with side effects, and those of them whose outcome can be looked up.
 KNOWN = frozenset({"acting.act_known", *(f"faltering.{name}_known" for name in ("act", "order", "elsewhere"))})
-ACTS = KNOWN | {"acting.act", *(f"faltering.{name}" for name in ("act", "order", "elsewhere", "order_fixed"))}
+ACTS = KNOWN | {
+    *(f"faltering.{name}" for name in ("act", "order", "elsewhere", "order_fixed")),
+    *("acting.act", "writing.act", "writing.worker"),
+}
 UNPROTECTED, REPEATED, BATCHED = 0.1, 0.05, 0.15
 # Calls that narrow the attempts, to so many at most.
 NARROWED, MOST_ATTEMPTS = 0.2, 5
@@ -53,7 +56,7 @@ ACTING = Mix({"acting.act": 4, "acting.act_known": 4, "acting.put": 1, "acting.r
 @dataclass(frozen=True, slots=True)
 class Told:
     """One answer. `code` is gRPC's name; `outcome` what a refusal says of the work; the rest comes with OK: `instead`
-    is the tool that answered in the place of the one that was called, and `replaced` why.
+    is the tool that answered in the place of the one that was called, and `replaced` why; `artifacts` by id and digest.
     """
 
     code: str
@@ -66,6 +69,7 @@ class Told:
     source: int = 0
     instead: str = ""
     replaced: str = ""
+    artifacts: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -258,6 +262,7 @@ def told_by(row: common_pb2.Execution) -> Told:
         result.source,
         result.fallback_tool,
         result.replaced_error.reason,
+        tuple((each.artifact_id, each.sha256) for each in result.artifacts),
     )
 
 
