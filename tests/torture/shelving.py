@@ -30,9 +30,13 @@ class Shelf:
 
     def wrong(self) -> list[str]:
         """What must not be, a line each."""
-        eventually(lambda: not list(self.folder.glob("*.part")), SECONDS)
+        eventually(lambda: not any(self._is_known(path.name) for path in self.folder.glob("*.part")), SECONDS)
         with Client(self.address, timeout=SECONDS) as client:
             return [*self._wrong_artifacts(client), *self._wrong_files(client)]
+
+    def _is_known(self, name: str) -> bool:
+        """Whether the history has its call. Another one's intent may yet come: what lies of it is kept for an hour."""
+        return name.partition(".")[0] in self.attempted.found.rows
 
     def _wrong_artifacts(self, client: Client) -> Iterator[str]:
         """What can be seen is what a call that succeeded has written to its end, in the attempt that succeeded."""
@@ -58,10 +62,9 @@ class Shelf:
         self.whole += len(contents)
 
     def _wrong_files(self, client: Client) -> Iterator[str]:
-        """What else lies there is of calls that were cut off: whole, kept for an hour, and visible to nobody."""
+        """What else lies there is of calls that were cut off, kept for an hour, and visible to nobody."""
         for name in self.strays:
-            execution_id = name.partition(".")[0]
-            if execution_id in self.attempted.found.rows and not self.attempted.recovered(execution_id):
+            if self._is_known(name) and not self.attempted.recovered(name.partition(".")[0]):
                 yield f"{name} lies there, and its call was not cut off"
             try:
                 list(client.read_artifact(name))

@@ -120,7 +120,7 @@ def test_sigkill_while_artifacts_are_written_leaves_whole_ones_or_none(tmp_path:
             shelf = Shelf(server.address, folder, attempted)
             none(shelf.wrong(), name, "artifacts")
     print(  # noqa: T201
-        f"  {shelf.whole} artifacts whole and byte-identical, {len(shelf.strays)} without a row, none half-written; "
+        f"  {shelf.whole} artifacts whole and byte-identical, {len(shelf.strays)} that no row names; "
         f"{hits} of {KILLS} kills left one that was being written"
     )
     assert shelf.whole
