@@ -56,8 +56,8 @@ class Shelf:
         for each in execution.artifacts:
             if not _is_whole(each, contents[each.name]):
                 yield f"{execution.execution_id}: {each} is not what its row says"
-        if not _is_as_written(execution, contents):
-            sizes = {name: len(content) for name, content in contents.items()}
+        if len(contents) != len(execution.artifacts) or not _is_as_written(execution, contents):
+            sizes = [(each.name, each.size_bytes) for each in execution.artifacts]
             yield f"{execution.execution_id} of {execution.tool}, {execution.value}: its artifacts are {sizes}"
         self.whole += len(contents)
 
