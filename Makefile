@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 VENV_GENERATE ?= .venv-generate
 VENV_FLOOR ?= .venv-floor
+VENV_RIVAL ?= .venv-rival
 # Seconds after which `make torture` is given up as hanging.
 TORTURE_SECONDS ?= 3600
 # Further arguments for pytest (test, torture) or the benchmarks (bench): make test ARGS='tests/unit -k deadline'
@@ -63,8 +64,8 @@ torture-sample: ## those that the tests have no sample of, at a tenth of the len
 floor: $(VENV_FLOOR)/.ready ## run the tests on the oldest gRPC and protobuf that users may have
 	@$(VENV_FLOOR)/bin/python -m pytest --ignore=tests/torture --ignore=tests/packaging -m 'not torture and not slow' $(PARALLEL) $(ARGS)
 
-bench: $(VENV)/.ready-dev ## compare the server with a bare gRPC echo
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: $(VENV)/.ready-dev $(VENV_RIVAL)/.ready ## compare the server with a bare gRPC echo and with FastMCP
+	@$(BIN)/python -m benchmarks --rival $(VENV_RIVAL)/bin/python $(ARGS)
 
 bench-admission: $(VENV)/.ready-dev ## compare one script for all limits of a call with a limiter library
 	@$(BIN)/python -m benchmarks.admission $(ARGS)
@@ -115,13 +116,14 @@ lock: $(VENV)/.ready-uv ## rewrite requirements/*.txt, changing only what must c
 	@$(LOCK) $(MEMBER_FILES) --extra redis --group dev -c requirements/run.txt -o requirements/dev.txt
 	@$(LOCK) $(MEMBER_FILES) --extra redis --group floor -o requirements/floor.txt
 	@$(LOCK) --group generate -o requirements/generate.txt
+	@$(LOCK) --group rival -o requirements/rival.txt
 	@echo "requirements/*.txt are locked"
 
 upgrade: ## as lock, but take the newest of everything
 	@$(MAKE) --no-print-directory lock UPGRADE=--upgrade
 
 clean: ## remove the environments and what tools left behind (keeps .toolwright, the data)
-	@rm -rf $(VENV) $(VENV_GENERATE) $(VENV_FLOOR) .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	@rm -rf $(VENV) $(VENV_GENERATE) $(VENV_FLOOR) $(VENV_RIVAL) .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps below make repeated calls instantaneous; a changed lock or member installs again.
@@ -144,6 +146,11 @@ $(VENV)/.ready-dev: requirements/dev.txt $(MEMBER_FILES) $(VENV)/.ready-uv
 $(VENV_GENERATE)/.ready: requirements/generate.txt $(VENV)/.ready-uv
 	@$(INSTALL) venv $(PYTHON) $(VENV_GENERATE)
 	@UV=$(BIN)/uv $(INSTALL) lock $(VENV_GENERATE) requirements/generate.txt
+	@touch $@
+
+$(VENV_RIVAL)/.ready: requirements/rival.txt $(VENV)/.ready-uv
+	@$(INSTALL) venv $(PYTHON) $(VENV_RIVAL)
+	@UV=$(BIN)/uv $(INSTALL) lock $(VENV_RIVAL) requirements/rival.txt
 	@touch $@
 
 $(VENV_FLOOR)/.ready: requirements/floor.txt $(MEMBER_FILES) $(VENV)/.ready-uv

@@ -25,11 +25,14 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--self-check", action="store_true", help="the bare server against itself: ratios of about 1")
     parser.add_argument("--generator", choices=("h2load", "python"), help="default: h2load where it is installed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every run to this file")
+    parser.add_argument("--rival", metavar="PYTHON", help="the interpreter of an environment that has FastMCP")
     chosen = parser.parse_args(given)
     if chosen.rounds < 1 or chosen.seconds <= 0:
         parser.error("--rounds must be at least 1 and --seconds more than 0")
     if chosen.generator == "h2load" and h2load_version() is None:
         parser.error("h2load is not installed; install Debian's nghttp2-client or use --generator python")
+    if "rival" in (chosen.only or ()) and not chosen.rival:
+        parser.error("--only rival needs --rival")
     return chosen
 
 
@@ -39,7 +42,11 @@ def main(given: Sequence[str]) -> int:
     generator = chosen.generator or ("h2load" if h2load_version() else "python")
     rounds, seconds = (3, 0.5) if chosen.quick else (chosen.rounds, chosen.seconds)
     generate = with_h2load if generator == "h2load" else with_python
-    plan = Plan(rounds, seconds, generate, tuple(chosen.only or NAMES))
+    names = tuple(chosen.only or NAMES)
+    if generator != "h2load" or not chosen.rival:
+        names = tuple(name for name in names if name != "rival")
+        print("not compared with FastMCP: that needs h2load and --rival", flush=True)
+    plan = Plan(rounds, seconds, generate, names, chosen.rival or "")
     facts = {**report.machine(), "generator": report.generator(generator)}
     print("\n".join(f"{name:<14}{fact}" for name, fact in facts.items()), flush=True)
     if (warning := report.busy()) is not None:

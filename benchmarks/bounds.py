@@ -22,10 +22,9 @@ class Bounds:
         """What covers both."""
         return Bounds(min(self.low, other.low), max(self.high, other.high))
 
-    def hold(self, calls: int, framed_bytes: int) -> bool:
-        """Whether so many framed bytes can be that many answers."""
-        prefix = 5
-        return calls * (self.low + prefix) <= framed_bytes <= calls * (self.high + prefix)
+    def hold(self, calls: int, received_bytes: int, prefix: int) -> bool:
+        """Whether so many bytes can be that many answers, each with `prefix` bytes before it."""
+        return calls * (self.low + prefix) <= received_bytes <= calls * (self.high + prefix)
 
 
 def encoded_bounds(answer: Message) -> Bounds:

@@ -14,6 +14,7 @@ import orjson
 
 from benchmarks import bare
 from benchmarks.bounds import Bounds, encoded_bounds
+from benchmarks.load import GRPC, Wire
 from benchmarks.processes import Process
 from toolwright.v1.common_pb2 import STATE_SUCCEEDED, ExecutionEvent, ToolCall
 from toolwright.v1.tool_execution_pb2 import (
@@ -53,6 +54,7 @@ class Contender(Protocol):
     echo_path: str
     stream_path: str
     headers: Mapping[str, str]
+    wire: Wire
 
     def echo_request(self, size: int) -> bytes:
         """What is sent to have arguments of `size` bytes answered."""
@@ -106,6 +108,7 @@ class BareServer:
     echo_path: str = f"/{bare.SERVICE}/Echo"
     stream_path: str = f"/{bare.SERVICE}/Stream"
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    wire: Wire = GRPC
 
     def echo_request(self, size: int) -> bytes:
         return echo_request(size)
@@ -143,6 +146,7 @@ class Toolwright:
     echo_path: str = "/toolwright.v1.ToolExecution/Execute"
     stream_path: str = "/toolwright.v1.ToolExecution/ExecuteStream"
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    wire: Wire = GRPC
     tool: str = ECHO
 
     def echo_request(self, size: int) -> bytes:

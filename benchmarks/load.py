@@ -17,9 +17,26 @@ from typing import Protocol
 from benchmarks.processes import ROOT
 
 DEADLINE = "30S"
-HEADERS = {"content-type": "application/grpc", "te": "trailers", "grpc-timeout": DEADLINE}
-# callers -> (connections, calls at a time on each): agents share a channel, but not all of them one.
-SHAPES = {1: (1, 1), 64: (8, 8)}
+
+
+@dataclass(frozen=True)
+class Wire:
+    """How calls go over the wire. `shapes`: by the number of callers, connections and calls at a time on each."""
+
+    headers: Mapping[str, str]
+    shapes: Mapping[int, tuple[int, int]]
+    # Bytes before each message and each answer.
+    prefix: int = 0
+    # For h2load, which speaks HTTP/2 unless it is told otherwise.
+    flags: tuple[str, ...] = ()
+
+
+# Agents share a channel, but not all of them one.
+GRPC = Wire(
+    {"content-type": "application/grpc", "te": "trailers", "grpc-timeout": DEADLINE}, {1: (1, 1), 64: (8, 8)}, prefix=5
+)
+# Over HTTP/1.1 a connection serves one call at a time.
+HTTP = Wire({"content-type": "application/json"}, {1: (1, 1), 64: (64, 1)}, flags=("--h1",))
 
 
 @dataclass(frozen=True)
@@ -45,8 +62,9 @@ class Ask:
     path: str
     message: bytes
     callers: int
-    # Beside those that every gRPC call has.
+    # Beside those that every call on the wire has.
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    wire: Wire = GRPC
 
 
 class Generate(Protocol):
@@ -75,11 +93,19 @@ def with_h2load(ask: Ask, calls: int, folder: Path) -> Load:
         RuntimeError: h2load failed, or saw a call fail.
     """
     body, log = folder / "frame.bin", folder / "h2load.tsv"
-    body.write_bytes(frame(ask.message))
+    body.write_bytes(frame(ask.message) if ask.wire.prefix else ask.message)
     log.unlink(missing_ok=True)
-    connections, streams = SHAPES[ask.callers]
-    command = ["h2load", f"-n{calls}", f"-c{connections}", f"-m{streams}", f"-d{body}", f"--log-file={log}"]
-    for name, value in (HEADERS | dict(ask.headers)).items():
+    connections, streams = ask.wire.shapes[ask.callers]
+    command = [
+        "h2load",
+        *ask.wire.flags,
+        f"-n{calls}",
+        f"-c{connections}",
+        f"-m{streams}",
+        f"-d{body}",
+        f"--log-file={log}",
+    ]
+    for name, value in {**ask.wire.headers, **ask.headers}.items():
         command += ["-H", f"{name}: {value}"]
     done = subprocess.run(
         [*command, f"http://{ask.address}{ask.path}"], capture_output=True, text=True, check=False, timeout=300
@@ -109,10 +135,16 @@ def parse_h2load(output: str, calls: int, rows: list[list[str]]) -> Load:
 
 
 def with_python(ask: Ask, calls: int, folder: Path) -> Load:
-    """The same with a Python process: dearer than the servers it loads, so that ratios come out nearer to 1."""
+    """The same with a Python process: dearer than the servers it loads, so that ratios come out nearer to 1.
+
+    Raises:
+        RuntimeError: it failed, or is to speak something else than gRPC.
+    """
+    if ask.wire is not GRPC:
+        raise RuntimeError("the Python generator speaks gRPC alone; install h2load (Debian: nghttp2-client)")
     body = folder / "frame.bin"
     body.write_bytes(ask.message)
-    connections, streams = SHAPES[ask.callers]
+    connections, streams = ask.wire.shapes[ask.callers]
     numbers = [str(number) for number in (connections, streams, calls)]
     command = [sys.executable, "-m", "benchmarks.generator", ask.address, ask.path, str(body), *numbers]
     done = subprocess.run(

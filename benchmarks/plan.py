@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks import rounds
 from benchmarks.contenders import Contender, Toolwright
 from benchmarks.load import Generate
+from benchmarks.rival import fastmcp
 from benchmarks.rounds import Comparison
 from benchmarks.servers import (
     API_KEYS,
@@ -21,25 +22,27 @@ from benchmarks.servers import (
     toolwright,
 )
 from benchmarks.stores import shared_counters, shared_stores
-from benchmarks.targets import Verdict, all_spans_and, at_least, cpu_added_within, p50_ratio_of, p50_within
+from benchmarks.targets import Verdict, ahead_by, all_spans_and, at_least, cpu_added_within, p50_ratio_of, p50_within
 from benchmarks.traced import Traced
 
 Outcome = tuple[Comparison, Verdict | None]
-NAMES = ("echo", "lone", "traced", "stream", "record", "limits", "processes")
+NAMES = ("echo", "lone", "traced", "stream", "record", "limits", "processes", "whole", "rival")
 
 
-# A tool of writing_tools.py.
+# Tools of writing_tools.py.
 ACTING = "benchmarks.write"
+WHOLE = "benchmarks.whole"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How often, how long, with which generator, and which of NAMES."""
+    """How often, how long, with which generator, which of NAMES, and the interpreter of FastMCP's environment."""
 
     rounds: int
     seconds: float
     generate: Generate
     names: tuple[str, ...] = NAMES
+    rival_python: str = ""
 
     def against(self, bare: Contender, ours: Contender) -> Iterator[Outcome]:
         """The comparisons that need no sink."""
@@ -78,6 +81,8 @@ class Plan:
                 yield from self.limited(folder, bare)
             if "processes" in self.names:
                 yield self.processes(folder)
+            if {"whole", "rival"} & set(self.names):
+                yield from self.whole(folder, bare)
 
     def processes(self, folder: Path) -> Outcome:
         """One process against two behind one port, on the stores that several need: what a second core gives."""
@@ -90,6 +95,17 @@ class Plan:
                 comparison = self.echo("READ_ONLY, 200 B, 64 callers, one process and two", one, two, 200, 64)
         comparison.notes.append("the load, PostgreSQL and Valkey share the cores; 8 connections, spread by the kernel")
         return comparison, None
+
+    def whole(self, folder: Path, bare: Contender) -> Iterator[Outcome]:
+        """Everything that a call may pass on its way, against the bare echo and against another server of tools."""
+        with toolwright(folder, "toolwright, all of it", ONE_PERCENT | API_KEYS | LIMITED) as server:
+            ours = replace(server, tool=WHOLE)
+            title = "READ_ONLY, 200 B, 64 callers, keys, SQLite, limits, circuit, retries, fallback"
+            if "whole" in self.names:
+                yield self._judged(self.echo(title, bare, ours, 200, 64), at_least(0.75))
+            if "rival" in self.names:
+                with fastmcp(folder, self.rival_python) as rival:
+                    yield self._judged(self.echo(f"the same, {rival.name}", rival, ours, 200, 64), ahead_by(5))
 
     def recorded(self, bare: Contender, ours: Toolwright) -> Iterator[Outcome]:
         """The whole with identity and record: tools that read, and tools that act, with a commit before and after."""

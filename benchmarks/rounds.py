@@ -132,15 +132,15 @@ def echo_run(contender: Contender, size: int, callers: int, calls: int, generate
     counted = contender.calls_ok(path)
     before = contender.process.cpu_seconds()
     with tempfile.TemporaryDirectory() as folder:
-        ask = Ask(contender.address, path, contender.echo_request(size), callers, contender.headers)
+        ask = Ask(contender.address, path, contender.echo_request(size), callers, contender.headers, contender.wire)
         seen = generate(ask, calls, Path(folder))
     after = contender.process.cpu_seconds()
     _await_count(contender, path, counted + calls)
     bounds = bounds.widened(contender.check_echo(size))
-    if not bounds.hold(calls, seen.response_bytes):
+    if not bounds.hold(calls, seen.response_bytes, contender.wire.prefix):
         raise WrongAnswerError(
             f"{contender.name} answered {calls} calls with {seen.response_bytes} bytes; "
-            f"one verified answer has {bounds.low} to {bounds.high} and a prefix of 5"
+            f"one verified answer has {bounds.low} to {bounds.high} and a prefix of {contender.wire.prefix}"
         )
     p50, p99 = percentile(seen.latencies, 50), percentile(seen.latencies, 99)
     return Run(calls, seen.seconds, after[0] - before[0], after[1] - before[1], p50, p99)

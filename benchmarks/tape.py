@@ -9,7 +9,7 @@ import socket
 import time
 from dataclasses import dataclass, field
 
-from benchmarks.load import HEADERS, Ask, frame
+from benchmarks.load import GRPC, Ask, frame
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS_FRAME, RESET, SETTINGS, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 7, 8
@@ -33,7 +33,7 @@ def _literal(text: str) -> bytes:
 def header_block(address: str, path: str) -> bytes:
     """The headers of one call, nothing indexed but what RFC 7541 has in its static table."""
     pseudo = b"\x83\x86" + b"\x04" + _literal(path) + b"\x01" + _literal(address)
-    return pseudo + b"".join(b"\0" + _literal(name) + _literal(value) for name, value in HEADERS.items())
+    return pseudo + b"".join(b"\0" + _literal(name) + _literal(value) for name, value in GRPC.headers.items())
 
 
 def opening() -> bytes:

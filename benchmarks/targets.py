@@ -18,10 +18,18 @@ class Verdict:
 
 def at_least(ratio: float) -> Callable[[Comparison], Verdict]:
     """Ours reaches this share of the bare rate, by the median of the rounds."""
+    return _of_the_rate(f"at least {ratio:.2f} of bare", ratio)
 
+
+def ahead_by(ratio: float) -> Callable[[Comparison], Verdict]:
+    """Ours is so many times as fast as what it is compared with, by the median of the rounds."""
+    return _of_the_rate(f"at least {ratio:g} times as many", ratio)
+
+
+def _of_the_rate(target: str, ratio: float) -> Callable[[Comparison], Verdict]:
     def judge(comparison: Comparison) -> Verdict:
         seen = comparison.ratio().median
-        return Verdict(f"at least {ratio:.2f} of bare", seen, seen >= ratio)
+        return Verdict(target, seen, seen >= ratio)
 
     return judge
 

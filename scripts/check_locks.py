@@ -22,6 +22,7 @@ GROUPS_OF = {
     "dev": ("build", "dev"),
     "floor": ("build", "dev", "floor"),
     "generate": ("generate",),
+    "rival": ("rival",),
 }
 WITH_MEMBERS = {"run", "dev", "floor"}
 WITH_EXTRAS = {"dev", "floor"}

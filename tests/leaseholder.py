@@ -20,9 +20,9 @@ import sqlalchemy as sa
 
 from tests.unit.execution.corridor import row
 from toolwright_server.catalog.model import Effect
-from toolwright_server.execution.leases import Lease, LeaseKeeper
 from toolwright_server.execution.model import Execution, State
-from toolwright_server.execution.recovery import Recovery
+from toolwright_server.execution.recovery.leases import Lease, LeaseKeeper
+from toolwright_server.execution.recovery.takeover import Recovery
 from toolwright_server.stores.sql.change import Change, Entry, Unkept
 from toolwright_server.stores.sql.engine import Database, DatabaseOptions, locate
 from toolwright_server.stores.sql.leases import SqlLeases

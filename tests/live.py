@@ -24,6 +24,8 @@ from toolwright.v1 import tool_catalog_pb2_grpc, tool_execution_pb2, tool_execut
 IMPATIENT = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 50)]
 START_SECONDS = 30
 ALL_TOOLKITS = {"TOOLWRIGHT_TOOLKITS": ""}
+# Spans go to a file of the data directory, by a process of their own.
+TRACED = {"OTEL_TRACES_EXPORTER": ""}
 UNLIMITED = Path(__file__).parent / "limits.toml"
 
 
@@ -123,8 +125,9 @@ def starting_server(folder: Path, *arguments: str, env: Mapping[str, str] | None
         "TOOLWRIGHT_DRAIN_NOTICE_SECONDS": "0",
         # Survives the kill of any process; no test cuts the power, and waiting for the disk is most of their time.
         "TOOLWRIGHT_SQLITE_SYNCHRONOUS": "off",
-        # A third of a second less for each server; `ALL_TOOLKITS` for who needs others.
+        # A third of a second less for each server, twice; `ALL_TOOLKITS` and `TRACED` for who needs more.
         "TOOLWRIGHT_TOOLKITS": "diagnostics",
+        "OTEL_TRACES_EXPORTER": "none",
         **(env or {}),
     }
     with log.open("wb") as sink:

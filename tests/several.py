@@ -13,7 +13,7 @@ import grpc
 import psutil
 
 from tests.databases import Postgres
-from tests.live import LiveServer, eventually, execute_request, live_server
+from tests.live import TRACED, LiveServer, eventually, execute_request, live_server
 from tests.valkeys import Server
 from toolwright.v1 import tool_execution_pb2_grpc
 
@@ -41,6 +41,7 @@ class Stores:
 def settings(stores: Stores, processes: int = 2, **more: str) -> dict[str, str]:
     """The environment of such a server."""
     return {
+        **TRACED,
         "TOOLWRIGHT_WORKERS": str(processes),
         "TOOLWRIGHT_DATABASE_URL": stores.database_url,
         "TOOLWRIGHT_REDIS_URL": stores.redis_url,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import LiveServer, eventually, live_server
+from tests.live import TRACED, LiveServer, eventually, live_server
 
 COMMAND = [sys.executable, "-m", "toolwright_server.main"]
 SECONDS = 40
@@ -41,7 +41,7 @@ def steps(count: int, context: SyncToolContext) -> int:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     folder = tmp_path_factory.mktemp("live")
     (folder / "mine.py").write_text(TOOLS)
-    with live_server(folder, "--tools", str(folder / "mine.py")) as running:
+    with live_server(folder, "--tools", str(folder / "mine.py"), env=TRACED) as running:
         yield running
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import ALL_TOOLKITS, LiveServer, live_server
+from tests.live import ALL_TOOLKITS, TRACED, LiveServer, live_server
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
@@ -22,7 +22,7 @@ def tour() -> list[str]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     folder = tmp_path_factory.mktemp("readme")
-    with live_server(folder, "--config", str(ROOT / "examples" / "local.toml"), env=ALL_TOOLKITS) as running:
+    with live_server(folder, "--config", str(ROOT / "examples" / "local.toml"), env=ALL_TOOLKITS | TRACED) as running:
         yield running
 
 
@@ -63,3 +63,8 @@ def test_the_tour_shows_every_part() -> None:
     whole = "".join(tour())
     for part in ("knowledge.search", "crm.contact", "--stream", "--timeout", "trace", "buf curl", "first_client"):
         assert part in whole
+
+
+def test_it_names_every_document() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert [path.name for path in (ROOT / "docs").glob("*.md") if f"(docs/{path.name})" not in text] == []

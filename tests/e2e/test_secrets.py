@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from google.protobuf import struct_pb2
 
-from tests.live import LiveServer, execute_request, live_server, stubs
+from tests.live import TRACED, LiveServer, execute_request, live_server, stubs
 from tests.refused import refused
 from toolwright.v1 import tool_execution_pb2
 
@@ -61,6 +61,7 @@ COMMANDS = {
 
 def settings(folder: Path) -> dict[str, str]:
     return {
+        **TRACED,
         "TOOLWRIGHT_TOOLKITS": "diagnostics",
         "TOOLWRIGHT_LOG_LEVEL": "debug",
         "TOOLWRIGHT_AUDIT_KEY_FILE": str(folder / "audit.key"),

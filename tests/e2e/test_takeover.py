@@ -12,9 +12,9 @@ import pytest
 
 from tests.databases import Postgres
 from tests.leaseholder import Holder
-from toolwright_server.execution.joining import Joining
+from toolwright_server.execution.elsewhere.joining import Joining
 from toolwright_server.execution.model import Execution, State
-from toolwright_server.execution.verdict import Verdict
+from toolwright_server.execution.recovery.verdict import Verdict
 from toolwright_server.records.audit.model import Kind
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.slow]

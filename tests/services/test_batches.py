@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.counter import Counter, running_counter
-from tests.live import ALL_TOOLKITS, LiveServer, eventually, live_server
+from tests.live import ALL_TOOLKITS, TRACED, LiveServer, eventually, live_server
 from tests.refused import unpacked
 from tests.torture.housing import TOOLS
 from toolwright.v1 import common_pb2, tool_execution_pb2, tool_execution_pb2_grpc
@@ -75,6 +75,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, counter: Counter) -> Genera
     (folder / "limits.toml").write_text((Path(__file__).parents[1] / "limits.toml").read_text() + LIMITS)
     settings = {
         **ALL_TOOLKITS,
+        **TRACED,
         "COUNTER_SOCKET": str(counter.socket),
         "TOOLWRIGHT_LIMITS_FILE": str(folder / "limits.toml"),
         "TOOLWRIGHT_PROCESS_WORKERS": "1",

@@ -107,6 +107,22 @@ async def test_what_is_not_for_the_caller_or_cannot_be_meant_is_refused(
         assert reason in str(error.details()) or reason in str(error.trailing_metadata())
 
 
+async def test_all_of_time_is_a_period(tmp_path: Any) -> None:
+    first, last = Timestamp(seconds=-62_135_596_800), Timestamp(seconds=253_402_300_799, nanos=999_999_999)
+    async with serving(tmp_path) as there:
+        await filled(there)
+        found = await asked(there, start_time=first, end_time=last)
+    assert found.total.call_count == 6
+    assert (found.start_time, found.end_time) == (first, Timestamp(seconds=last.seconds + 1 - HOUR))
+
+
+async def test_who_asks_for_another_tenant_is_told_so_and_not_about_itself(tmp_path: Any) -> None:
+    async with serving(tmp_path) as there:
+        there.service.caller = AGENT
+        error = await refused(there.stub.QueryUsage(pb.QueryUsageRequest(tenant_id="zenith")))
+        assert error.details() == "the usage of tenant 'zenith' is not for this credential"
+
+
 async def test_a_row_has_every_figure(tmp_path: Any) -> None:
     async with serving(tmp_path) as there:
         await filled(there)

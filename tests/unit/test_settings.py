@@ -170,3 +170,9 @@ def test_an_address_is_taken_apart() -> None:
     for wrong in ("::1:50051", "host:", ":5", "unix:", "host:5x", "host:٣"):
         with pytest.raises(ValueError, match="'"):
             Address.parse(wrong)
+
+
+@pytest.mark.parametrize("name", ["data_dir", "artifact_dir", "pepper_file", "limits_file"])
+def test_a_tilde_is_the_home_of_whoever_starts_the_server(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert str(getattr(Settings.model_validate({name: "~/there"}), name)) == "/home/ada/there"

@@ -12,13 +12,13 @@ from pathlib import Path
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.catalog.settings_store import TOPIC
 from toolwright_server.catalog.settings_watch import SettingsWatch
+from toolwright_server.execution.elsewhere.joining import Joining
+from toolwright_server.execution.elsewhere.stop_orders import StopOrders
 from toolwright_server.execution.evidence import ExecutionEvidence
-from toolwright_server.execution.joining import Joining
-from toolwright_server.execution.leases import Lease, LeaseKeeper
 from toolwright_server.execution.model import Execution
-from toolwright_server.execution.reconcile import Reconciler
-from toolwright_server.execution.recovery import Recovery
-from toolwright_server.execution.stop_orders import StopOrders
+from toolwright_server.execution.recovery.leases import Lease, LeaseKeeper
+from toolwright_server.execution.recovery.reconcile import Reconciler
+from toolwright_server.execution.recovery.takeover import Recovery
 from toolwright_server.freshness import Listen, deaf
 from toolwright_server.records.audit.chain import Chains
 from toolwright_server.records.audit.checkpoints import CheckpointOptions
@@ -39,16 +39,13 @@ from toolwright_server.stores.sql.breaker import Breaker
 from toolwright_server.stores.sql.change import Change
 from toolwright_server.stores.sql.engine import Database, DatabaseOptions
 from toolwright_server.stores.sql.executions import SqlExecutionStore
-from toolwright_server.stores.sql.group import Sink
 from toolwright_server.stores.sql.keys import SqlKeyStore
 from toolwright_server.stores.sql.leases import SqlLeases
 from toolwright_server.stores.sql.ledger import SqlLedger
-from toolwright_server.stores.sql.notices import PostgresNotices
-from toolwright_server.stores.sql.postgres import PostgresSink
+from toolwright_server.stores.sql.opening import notices_of, sink_of
 from toolwright_server.stores.sql.recovery import SqlRecovery
 from toolwright_server.stores.sql.retention import SqlRetention
 from toolwright_server.stores.sql.spill import OutcomeSpill
-from toolwright_server.stores.sql.sqlite import SqliteSink
 from toolwright_server.stores.sql.stop_orders import SqlStopOrders
 from toolwright_server.stores.sql.tool_settings import SqlToolSettingsStore
 from toolwright_server.stores.sql.usage import SqlUsage
@@ -76,7 +73,8 @@ class Record:
         self._database = database
         self._spill = spill
         self._writer = Writer(
-            _sink(database.options, lease, chains), WriterOptions(timeout_seconds=settings.storage_timeout_seconds)
+            sink_of(database.options, (lease.server_id, lease.epoch), chains),
+            WriterOptions(timeout_seconds=settings.storage_timeout_seconds),
         )
         self.store = SqlExecutionStore(
             database,
@@ -96,7 +94,7 @@ class Record:
         self.tool_settings = SqlToolSettingsStore(database, self._writer)
         self._settings_watch = SettingsWatch(self.tool_settings, catalog.tenants)
         self._watching: asyncio.Task[None] | None = None
-        self._notices = None if database.options.is_sqlite else PostgresNotices(database.options)
+        self._notices = notices_of(database.options)
         self.listen: Listen = deaf if self._notices is None else self._notices.listen
         self.trail = AuditTrail(
             chains,
@@ -239,13 +237,6 @@ def _key_file(settings: Settings) -> Path:
     if settings.audit_key_file:
         return Path(settings.audit_key_file)
     return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "toolwright" / "audit.key"
-
-
-def _sink(options: DatabaseOptions, lease: Lease, chains: Chains) -> Sink:
-    held = lease.server_id, lease.epoch
-    if options.is_sqlite:
-        return SqliteSink(options, lease=held, linker=chains)
-    return PostgresSink(options, lease=held, linker=chains)
 
 
 def _rules(settings: Settings, tables: SqlRetention, trail: AuditTrail, usage: SqlUsage) -> Sequence[Rule]:

@@ -28,9 +28,9 @@ from toolwright_server.execution import canonical, wire
 from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Stop
 from toolwright_server.execution.intake import ExecutorOptions, declared_timeout
-from toolwright_server.execution.leases import Lease
 from toolwright_server.execution.library import Library
 from toolwright_server.execution.recall.engine import Results
+from toolwright_server.execution.recovery.leases import Lease
 from toolwright_server.execution.service import ToolExecutionService
 from toolwright_server.keys.credentials import Credentials
 from toolwright_server.keys.service import KeyService

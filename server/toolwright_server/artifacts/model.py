@@ -11,7 +11,8 @@ from toolwright_server.errors import Failure, Reason
 
 NAME_LIMIT: Final = 255
 MEDIA_TYPE_LIMIT: Final = 127
-_MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+( *; *[A-Za-z0-9!#$&^_.+-]+=[^;]*)*")
+# A line's end in a parameter would begin another header wherever somebody sends it on as one.
+_MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+( *; *[A-Za-z0-9!#$&^_.+-]+=[ -:<-~]*)*")
 _ID: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([1-9][0-9]{0,5})")
 
 # The name of a returned value that is too large to be answered inline.

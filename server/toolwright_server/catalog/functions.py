@@ -14,6 +14,7 @@ import pydantic
 
 from toolwright_server.catalog import caching, circuits, falling_back
 from toolwright_server.catalog.model import (
+    ATTEMPTS_LIMIT,
     CATEGORY,
     NAME,
     NAME_LIMIT,
@@ -37,7 +38,6 @@ from toolwright_server.errors import SettingsError
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound="ToolkitSettings")
 
-ATTEMPTS_LIMIT = 100
 Credits = int | str | Decimal
 """An amount of credits: never a float, which could not say it exactly."""
 

@@ -14,6 +14,8 @@ NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 CATEGORY = re.compile(r"[a-z][a-z0-9_]*")
 VERSION = re.compile(r"[0-9]+(\.[0-9]+){0,2}")
 NAME_LIMIT = 128
+# Of one call, also when it asks for more than its tool does.
+ATTEMPTS_LIMIT = 100
 
 
 class Effect(Enum):

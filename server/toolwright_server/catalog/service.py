@@ -6,7 +6,7 @@ from typing import Any
 
 from toolwright.v1 import tool_catalog_pb2 as pb
 from toolwright_server.catalog import wire
-from toolwright_server.catalog.model import Effect, Tool
+from toolwright_server.catalog.model import Effect, FallbackPolicy, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.catalog.schema import VIOLATIONS_LIMIT
 from toolwright_server.catalog.settings_model import ToolSettings
@@ -14,6 +14,7 @@ from toolwright_server.catalog.settings_registry import ToolSettingsRegistry
 from toolwright_server.catalog.terms import completed
 from toolwright_server.conditions import LABELS, matches
 from toolwright_server.errors import invalid
+from toolwright_server.identity import Caller
 from toolwright_server.rpc import filters, lists
 from toolwright_server.rpc.call import RpcCall
 
@@ -53,10 +54,10 @@ class ToolCatalogService:
         behind = (tool for tool in self._catalog.newest(call.caller.tenant) if tool.name > start and visible(tool.name))
         found = [tool for tool in behind if matches(condition, partial(_value, tool))]
         more = lists.page_token(found[size - 1].name, *asked) if len(found) > size else ""
-        return pb.ListToolsResponse(tools=[self._message(tool) for tool in found[:size]], next_page_token=more)
+        return pb.ListToolsResponse(tools=[self._message(tool, call) for tool in found[:size]], next_page_token=more)
 
     async def GetTool(self, request: pb.GetToolRequest, call: RpcCall) -> pb.GetToolResponse:
-        return pb.GetToolResponse(tool=self._message(self._resolved(request, call)))
+        return pb.GetToolResponse(tool=self._message(self._resolved(request, call), call))
 
     async def ValidateArguments(
         self, request: pb.ValidateArgumentsRequest, call: RpcCall
@@ -81,8 +82,15 @@ class ToolCatalogService:
             raise invalid("tool", "is required")
         return self._catalog.resolve(request.tool, request.tool_version, call.caller.may_call, call.caller.tenant)
 
-    def _message(self, tool: Tool) -> pb.Tool:
-        return wire.tool(tool, self._timeout_of(tool))
+    def _message(self, tool: Tool, call: RpcCall) -> pb.Tool:
+        return wire.tool(tool, self._timeout_of(tool), self._fallback(tool, call.caller))
+
+    def _fallback(self, tool: Tool, caller: Caller) -> FallbackPolicy | None:
+        """What may answer in the tool's place to this caller: no tool that does not exist for it, or is turned off."""
+        policy = tool.fallback
+        if policy is None or not policy.tool:
+            return policy
+        return policy if self._catalog.offered(policy.tool, caller.may_call, caller.tenant) is not None else None
 
     def _settings_message(self, settings: ToolSettings) -> pb.ToolSettings:
         return wire.settings(settings, [tool.input_schema for tool in self._catalog.versions(settings.tool)])

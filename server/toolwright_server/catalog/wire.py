@@ -5,7 +5,7 @@ from typing import Any
 
 from toolwright.v1 import common_pb2
 from toolwright.v1 import tool_catalog_pb2 as pb
-from toolwright_server.catalog.model import Effect, Tool
+from toolwright_server.catalog.model import Effect, FallbackPolicy, Tool
 from toolwright_server.catalog.schema import Schema
 from toolwright_server.catalog.settings_model import FIELDS, ToolSettings
 from toolwright_server.catalog.settings_registry import SettingsChange
@@ -16,8 +16,8 @@ _EFFECTS = {effect: common_pb2.Effect.Value(f"EFFECT_{effect.name}") for effect 
 _SCOPES = {"user": pb.CACHE_SCOPE_USER, "tenant": pb.CACHE_SCOPE_TENANT}
 
 
-def tool(declared: Tool, timeout_seconds: float) -> pb.Tool:
-    """A tool; `timeout_seconds` is what holds when a call names no timeout."""
+def tool(declared: Tool, timeout_seconds: float, fallback: FallbackPolicy | None) -> pb.Tool:
+    """A tool; `timeout_seconds` is what holds when a call names no timeout, `fallback` what may answer in its place."""
     terms = declared.terms
     message = pb.Tool(
         name=declared.name,
@@ -33,9 +33,9 @@ def tool(declared: Tool, timeout_seconds: float) -> pb.Tool:
         price_micros=declared.asked_price_micros,
     )
     message.timeout.FromMilliseconds(round(timeout_seconds * 1000))
-    if declared.fallback is not None:
-        message.fallback_policy.tool = declared.fallback.tool
-        message.fallback_policy.automatic = declared.fallback.automatic
+    if fallback is not None:
+        message.fallback_policy.tool = fallback.tool
+        message.fallback_policy.automatic = fallback.automatic
     if declared.cache is not None:
         message.cache_policy.ttl.FromMilliseconds(round(declared.cache.ttl_seconds * 1000))
         message.cache_policy.scope = _SCOPES[declared.cache.scope]

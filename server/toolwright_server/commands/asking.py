@@ -14,7 +14,7 @@ from toolwright_server.credits import micros
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
 # gRPC counts nanoseconds from 1970 in 64 bits and takes what lies beyond for past.
 _LONGEST_SECONDS = 1e9
-# As `ToolCall.max_attempts` says.
+# The contract's, see `ToolCall.max_attempts`.
 _MOST_ATTEMPTS = 100
 
 

@@ -122,7 +122,16 @@ def _ended(execution: common_pb2.Execution, *, people: bool) -> int:
             is_value = each.artifact_id == execution.result.value_artifact_id
             what = "the result, too large to be shown" if is_value else printable(each.name)
             print(f"toolwright: {what}: {each.size_bytes} bytes, `artifact {each.artifact_id}`", file=sys.stderr)
+        if execution.result.HasField("replaced_error"):
+            _tell_replaced(execution)
     return _exit(execution)
+
+
+def _tell_replaced(execution: common_pb2.Execution) -> None:
+    """What is no answer of the tool looks like one."""
+    why, by = execution.result.replaced_error, execution.result.fallback_tool or "a fixed value"
+    said = f"answered by {by} in the place of {execution.tool}: {why.reason}: {why.message}"
+    print(f"toolwright: {printable(said)}", file=sys.stderr)
 
 
 def _exit(execution: common_pb2.Execution) -> int:

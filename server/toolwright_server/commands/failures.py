@@ -31,6 +31,9 @@ class Trouble:
     execution_id: str = ""
     request_id: str = ""
     retry_seconds: float | None = None
+    # Why it was not tried again, and why nothing else answered.
+    no_retry: str = ""
+    fallback: str = ""
     violations: Sequence[tuple[str, str]] = field(default_factory=tuple[tuple[str, str], ...])
 
     def tell(self) -> Exit:
@@ -44,6 +47,7 @@ class Trouble:
             "detail": self.message if self.message != self.says else "",
             "try": self.action,
         }
+        told |= {"no retry": self.no_retry, "fallback": self.fallback}
         if self.retry_seconds is not None:
             told["retry"] = f"after {self.retry_seconds:g} s"
         told |= {"execution": self.execution_id, "request": self.request_id}
@@ -70,6 +74,8 @@ def of_execution(execution: common_pb2.Execution) -> Trouble:
         execution_id=execution.execution_id,
         request_id=execution.request_id,
         retry_seconds=error.retry_delay.ToNanoseconds() / 1e9 if error.HasField("retry_delay") else None,
+        no_retry=error.metadata.get("no_retry", ""),
+        fallback=error.metadata.get("fallback", ""),
     )
 
 
@@ -92,6 +98,8 @@ def of_rpc(error: grpc.RpcError, *, request_id: str = "", execution_id: str = ""
         execution_id=execution_id or facts.get("execution_id", ""),
         request_id=request_id,
         retry_seconds=delay,
+        no_retry=facts.get("no_retry", ""),
+        fallback=facts.get("fallback", ""),
         violations=violations,
     )
 

@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 from toolwright_server.errors import Failure, Reason, ToolwrightError
-from toolwright_server.execution.distant import Distant
+from toolwright_server.execution.elsewhere.distant import Distant
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.model import Execution, Invocation
 

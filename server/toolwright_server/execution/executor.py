@@ -19,19 +19,19 @@ from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import Failure, Reason, ToolwrightError, crowded
 from toolwright_server.execution.admission import Admissions, kept
 from toolwright_server.execution.aftermath import Aftermath
-from toolwright_server.execution.attempt import Answer, attempt, scope_of, work_of
+from toolwright_server.execution.attempt import Answer, attempt, work_of
 from toolwright_server.execution.attendance import naming
 from toolwright_server.execution.backend import Backend, Work
 from toolwright_server.execution.circuits.breaker import Breaker
 from toolwright_server.execution.deadline import Deadline
-from toolwright_server.execution.distant import Distant
+from toolwright_server.execution.elsewhere.distant import Distant
+from toolwright_server.execution.elsewhere.joining import Joining
 from toolwright_server.execution.events import EventLogs
 from toolwright_server.execution.falling_back import instead, tried
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.ids import Ids
 from toolwright_server.execution.intake import ENDING, ExecutorOptions, in_time, new_row, resolve
 from toolwright_server.execution.intake import deadline as allowed_time
-from toolwright_server.execution.joining import Joining
 from toolwright_server.execution.large_results import LargeResults
 from toolwright_server.execution.model import CacheMode, Execution, Invocation, State, Stopped
 from toolwright_server.execution.nested import call_nested
@@ -43,6 +43,7 @@ from toolwright_server.execution.recall.joining import adopted, joined
 from toolwright_server.execution.recall.shared import Seat, Told
 from toolwright_server.execution.retrying import Chances, attempts
 from toolwright_server.execution.store import ExecutionStore, RecordFailed
+from toolwright_server.execution.walks import Walks
 from toolwright_server.limits.limiter import Admission, Limiter
 from toolwright_server.telemetry import Metrics, Tracing
 
@@ -92,10 +93,7 @@ class Executor:
         # Calls that were let in and have no flight yet.
         self._entering = 0
         self._stopping = False
-        self._beginning: set[asyncio.Task[Flight | Distant]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        # The loop keeps only weak references to its tasks.
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._walks = Walks(self._broke_off)
 
     async def execute(self, invocation: Invocation) -> Flight | Distant:
         """Check and record a call, and let it run in a task of its own; `attendance.outlast` waits for its end.
@@ -104,7 +102,7 @@ class Executor:
         """
         if invocation.detach:
             # Its caller may leave while the intent is being recorded: it goes on.
-            return await asyncio.shield(self._unattended(invocation))
+            return await asyncio.shield(self._walks.begin(self._entered(invocation)))
         return await self._entered(invocation)
 
     async def _entered(self, invocation: Invocation) -> Flight | Distant:
@@ -186,7 +184,7 @@ class Executor:
         else:
             await self._store.add(execution, awaited=False)
         flight = Flight(
-            loop=self._loop or self._found_loop(),
+            loop=self._walks.loop,
             invocation=invocation,
             tool=tool,
             execution=execution,
@@ -199,7 +197,7 @@ class Executor:
         if execution.warnings:
             flight.warn()
         self._flights[execution.execution_id] = flight
-        self._walk(flight, walk(flight))
+        self._walks.walk(flight, walk(flight))
         return flight
 
     async def _once(
@@ -230,7 +228,7 @@ class Executor:
     async def _joined(self, seat: Seat, flight: Flight) -> None:
         """Another execution calls the tool for it, until its own time is up or its own caller leaves."""
         task = flight.task
-        run = partial(joined, flight, seat, partial(self._stood_in, seat, flight.tool))
+        run = partial(joined, flight, seat, partial(self._stood_in, seat, flight))
         try:
             answer = await attempt(flight, self._work(flight), run, self._options.stop_grace, self._overrun)
         finally:
@@ -238,12 +236,18 @@ class Executor:
         if flight.task is task:
             await self._settled(flight, judge(flight, answer), Stopped.UNSPECIFIED)
 
-    async def _stood_in(self, seat: Seat, tool: Tool, step: Invocation) -> None:
+    async def _stood_in(self, seat: Seat, other: Flight, step: Invocation) -> Flight | Distant:
         """What it had joined ended for reasons of its own: it makes the call for all who wait, as a step of its own."""
         if self._stopping:
             raise ToolwrightError.of(ENDING)
-        limit = allowed_time(self._options, step, tool)
-        await self._admitted(step, tool, limit, partial(self._leading, seat))
+        limit = allowed_time(self._options, step, other.tool)
+        walk = partial(self._lent, other) if seat.shared.is_apart else partial(self._leading, seat)
+        return await self._admitted(step, other.tool, limit, walk)
+
+    def _lent(self, other: Flight, flight: Flight) -> Coroutine[Any, Any, None]:
+        """What its tool writes belongs to the execution for which it is called."""
+        flight.lender = other
+        return self._attempted(flight)
 
     async def _answered(self, told: Told, flight: Flight) -> None:
         """A kept answer is its own."""
@@ -267,16 +271,16 @@ class Executor:
         if flight.overran is not None:
             flight.overran()
         stopped = self._backends[flight.tool.runs].unconfirmed
-        self._tasks.discard(flight.task)
+        self._walks.give_up(flight.task)
         self._aftermath.watch(flight, flight.task, stopped)
-        self._walk(flight, self._settled(flight, instead(flight, judge(flight, Answer())), stopped))
+        self._walks.walk(flight, self._settled(flight, instead(flight, judge(flight, Answer())), stopped))
 
     async def _settled(self, flight: Flight, outcome: Outcome, stopped: Stopped) -> None:
         """What became of it is in the record before anybody hears of it."""
         execution = flight.execution
         end = flight.settle_times(time.monotonic())
         execution.stopped = stopped
-        value = outcome.result
+        value = flight.whole = outcome.result
         if self._large.is_large(flight, value):
             value = await self._large.kept(flight, outcome, end)
         flight.answer = value
@@ -296,43 +300,8 @@ class Executor:
         del self._flights[execution.execution_id]
         flight.land()
 
-    def _unattended(self, invocation: Invocation) -> "asyncio.Task[Flight | Distant]":
-        task = (self._loop or self._found_loop()).create_task(self._entered(invocation))
-        self._beginning.add(task)
-        task.add_done_callback(self._begun)
-        return task
-
-    def _begun(self, task: "asyncio.Task[Flight | Distant]") -> None:
-        self._beginning.discard(task)
-        if not task.cancelled():
-            task.exception()  # a refusal that nobody may be waiting for any more
-
-    def _walk(self, flight: Flight, steps: Coroutine[Any, Any, None]) -> None:
-        """Let a task of its own take the execution through the rest of its corridor."""
-        execution = flight.execution
-        task = flight.task = flight.loop.create_task(
-            self._to_the_end(flight, steps),
-            # By which the watchdog names the tool that holds the loop.
-            name=f"tool:{execution.tool}:{execution.execution_id}",
-            context=scope_of(flight.context, execution.trace_id, execution.execution_id),
-        )
-        self._tasks.add(task)
-
-    async def _to_the_end(self, flight: Flight, steps: Coroutine[Any, Any, None]) -> None:
-        """If by a defect of ours the corridor does not reach its end, nobody waits in vain."""
-        task = flight.task
-        try:
-            await steps
-        except BaseException as error:
-            if flight.task is task and not flight.finished:
-                await self._broke_off(flight, error)
-            if not isinstance(error, Exception):
-                raise
-        finally:
-            if task is not None:
-                self._tasks.discard(task)
-
     async def _broke_off(self, flight: Flight, error: BaseException) -> None:
+        """A defect of ours kept the corridor from its end."""
         execution = flight.execution
         _logger.error("the corridor of %s broke off", execution.execution_id, exc_info=error)
         execution.state = State.FAILED if flight.started_at is None else State.OUTCOME_UNKNOWN
@@ -348,11 +317,6 @@ class Executor:
         self._large.recorded(flight)
         self._flights.pop(execution.execution_id, None)
         flight.land()
-
-    def _found_loop(self) -> asyncio.AbstractEventLoop:
-        # Kept, because asking for it is a system call each time (Python 3.11).
-        self._loop = asyncio.get_running_loop()
-        return self._loop
 
     def attend(self, execution: Execution) -> Flight | Distant:
         """What to wait for who wants to know how the execution ends."""

@@ -4,8 +4,9 @@ Never after a side effect may have happened, never when the caller or its deadli
 the failure stays visible beside the answer.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -15,7 +16,8 @@ from toolwright_server.execution.attempt import Run
 from toolwright_server.execution.attendance import naming
 from toolwright_server.execution.backend import Lost, NotSent, ToolFailed, Work
 from toolwright_server.execution.flight import Flight
-from toolwright_server.execution.model import Fallback, Source, State
+from toolwright_server.execution.intake import given
+from toolwright_server.execution.model import Fallback, Invocation, Source, State
 from toolwright_server.execution.nested import Execute, begun, ended, step
 from toolwright_server.execution.outcome import NOT_STARTED, Outcome
 
@@ -27,6 +29,7 @@ Unanswered = NotSent | ToolFailed | Lost
 
 async def tried(flight: Flight, run: Run, execute: Execute, work: Work) -> bytes:
     """What the tool returns after all its attempts, or what is answered in its place. Raises what `run` raised."""
+    arguments = given(flight.invocation, flight.tool)
     try:
         return await run(work)
     except (NotSent, ToolFailed, Lost) as error:
@@ -35,7 +38,9 @@ async def tried(flight: Flight, run: Run, execute: Execute, work: Work) -> bytes
             raise
         if policy.value is not None:
             return _given(flight, error.failure, policy.value.encode())
-        return _given(flight, error.failure, await _answer_of(flight, execute, policy.tool, error), policy.tool)
+        # Read anew: the tool may have changed what it was given.
+        call = _step(flight, policy.tool, orjson.loads(arguments), error)
+        return _given(flight, error.failure, await _answer_of(flight, execute, call, error), policy.tool)
 
 
 def instead(flight: Flight, outcome: Outcome) -> Outcome:
@@ -68,21 +73,37 @@ def _may_replace(flight: Flight, error: Unanswered) -> bool:
     return error.failure.may_retry() or error.failure.reason in _BROKEN
 
 
-async def _answer_of(flight: Flight, execute: Execute, tool: str, error: Unanswered) -> bytes:
+def _step(flight: Flight, tool: str, arguments: Mapping[str, Any], error: Unanswered) -> Invocation:
+    """The call of another tool. Raises the failure of this one when that was tried before."""
+    above = flight.invocation
+    chain = (*above.in_place_of, flight.tool.name)
+    if tool in chain:
+        raise _told(error, f"{tool} was tried before in this call")
+    # What the caller asked of the call holds for whatever answers it: nobody chose this step but the server.
+    return replace(
+        step(flight, tool, arguments),
+        max_attempts=above.max_attempts,
+        max_cost_micros=above.max_cost_micros,
+        cache_mode=above.cache_mode,
+        allow_fallback=above.allow_fallback,
+        in_place_of=chain,
+    )
+
+
+async def _answer_of(flight: Flight, execute: Execute, call: Invocation, error: Unanswered) -> bytes:
     """What another tool answers to the same arguments. It walks the guards itself, and may fall back in turn.
 
     Raises the failure of this tool: as NotSent, which lets a caller repeat the call, only while the other one has done
     nothing either.
     """
-    above = flight.invocation
-    chain = (*above.in_place_of, flight.tool.name)
-    if tool in chain:
-        raise _told(error, f"{tool} was tried before in this call")
-    call = replace(step(flight, tool, above.arguments), allow_fallback=above.allow_fallback, in_place_of=chain)
+    tool = call.tool
     try:
         child = await begun(execute, call)
     except ToolwrightError as refused:
-        raise _told(error, f"{tool} was refused: {refused.failure.reason.name}") from None
+        reason = refused.failure.reason
+        # Whether there is such a tool is nothing that who may not call it, or from whom it is hidden, is told.
+        name = "another tool" if reason in (Reason.FORBIDDEN, Reason.TOOL_NOT_FOUND) else tool
+        raise _told(error, f"{name} was refused: {reason.name}") from None
     flight.replaced()
     await ended(flight, child)
     failure, answer = child.execution.failure, child.answer
@@ -110,6 +131,7 @@ def _told(error: Unanswered, why: str) -> Unanswered:
 
 
 def _given(flight: Flight, failure: Failure, answer: bytes, tool: str = "") -> bytes:
+    flight.forget_artifacts()
     execution = flight.execution
     execution.source = Source.FALLBACK
     execution.fallback = Fallback(tool, naming(failure, execution.execution_id))

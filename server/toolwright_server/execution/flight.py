@@ -85,6 +85,7 @@ class Flight:
         "followers",
         "interrupt",
         "invocation",
+        "lender",
         "loop",
         "output_limit",
         "output_size",
@@ -94,6 +95,7 @@ class Flight:
         "task",
         "tool",
         "trace",
+        "whole",
     )
 
     def __init__(
@@ -133,8 +135,12 @@ class Flight:
         self.answered = False
         # What the tool returned, as its callers get it: the row keeps it without secrets, or not at all.
         self.answer: bytes | None = None
+        # The same, also where its own callers get an artifact in its place because it is too large.
+        self.whole: bytes | None = None
         # Of its artifacts; None while it has none.
         self.desk: Desk | None = None
+        # The execution for which it runs, and whose artifacts it writes; see recall/joining.py.
+        self.lender: Flight | None = None
         self.finished = False
         self.followers: Followers | None = None
         # Callers that wait, and whether one of them wants it to go on without anybody.
@@ -240,7 +246,7 @@ class Flight:
         """The record does not hold what became of it: nobody is told otherwise."""
         execution = self.execution
         execution.failure = failure
-        self.answer = execution.result = None
+        self.answer = self.whole = execution.result = None
         execution.cost_micros = 0
         # No move of the table: what it was before was never kept.
         execution.state = State.OUTCOME_UNKNOWN if self.tool.effect is Effect.SIDE_EFFECT else State.FAILED
@@ -284,12 +290,17 @@ class Flight:
         if nothing_sent:
             # Proven: whatever ends it now, it is as if it had never been started.
             self.started_at = None
-        if self.desk is not None:
-            self.desk.begin_anew()
+        self.forget_artifacts()
         at = time.time()
         if self.execution.state is not State.RETRYING:
             self.move(State.RETRYING, at)
         self._append(at, retried)
+
+    def forget_artifacts(self) -> None:
+        """What the tool has written is no part of the answer: the attempt has failed."""
+        desk = (self.lender or self).desk
+        if desk is not None:
+            desk.begin_anew()
 
     def warn(self) -> None:
         """Say to streams what limits the call came near to; nearly none does."""

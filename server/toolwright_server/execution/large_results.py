@@ -30,8 +30,9 @@ class LargeResults:
 
     def drafts(self, flight: Flight) -> Drafts:
         """Where the tool begins its artifacts. From any thread. Raises ArtifactRefused."""
+        owner = flight.lender or flight
         with self._lock:
-            return flight.desk or self._opened(flight)
+            return owner.desk or self._opened(owner)
 
     def is_large(self, flight: Flight, value: bytes | None) -> bool:
         """Whether `kept` has anything to do."""
@@ -59,7 +60,7 @@ class LargeResults:
 
     def _moves(self, flight: Flight, value: bytes) -> bool:
         """Not what the record must not hold, nor a step's: the tool that called it gets its value."""
-        if len(value) <= self._inline_limit or flight.invocation.depth:
+        if len(value) <= self._inline_limit or flight.invocation.depth or flight.lender is not None:
             return False
         return flight.tool.keep_result and not flight.tool.has_secrets
 

@@ -10,7 +10,7 @@ import orjson
 from toolwright_server.catalog.context import ToolCallError
 from toolwright_server.errors import ToolwrightError
 from toolwright_server.execution import canonical
-from toolwright_server.execution.distant import Distant
+from toolwright_server.execution.elsewhere.distant import Distant
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.model import Invocation, State
 

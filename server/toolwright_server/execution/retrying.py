@@ -9,14 +9,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+import orjson
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
-from toolwright_server.catalog.model import Effect, RetryPolicy
+from toolwright_server.catalog.model import Effect, RetryPolicy, Tool
 from toolwright_server.errors import Failure, Reason
 from toolwright_server.execution.backend import Backend, NotSent, ToolFailed, Work
 from toolwright_server.execution.circuits.refusal import CircuitRefused
 from toolwright_server.execution.events import Retried
 from toolwright_server.execution.flight import Flight
+from toolwright_server.execution.intake import given
+from toolwright_server.execution.model import Invocation
 
 # By which a failure names the step that it comes from.
 NESTED_REASON: Final = "nested_reason"
@@ -37,20 +40,21 @@ async def attempts(flight: Flight, backend: Backend, chances: Chances, work: Wor
     Raises what the last attempt raised: NotSent, ToolFailed or Lost. A call that its circuit does not let through is
     refused at once; one that was let through and failed may wait for it.
     """
+    arguments = given(flight.invocation, flight.tool)
     try:
         return await backend.run(work)
     except CircuitRefused:
         raise
     except (NotSent, ToolFailed) as error:
-        allowed = _allowed(flight)
+        allowed = allowed_attempts(flight.tool, flight.invocation)
         if allowed == 1 or not _may_repeat(flight, error):
             raise
-        return await _Again(flight, backend, work, chances, allowed).after(error)
+        return await _Again(flight, backend, work, chances, allowed).after(error, arguments)
 
 
-def _allowed(flight: Flight) -> int:
+def allowed_attempts(tool: Tool, invocation: Invocation) -> int:
     """How many attempts there may be in all: the call can narrow the tool's policy, not widen it."""
-    own, asked = flight.tool.retry.attempts, flight.invocation.max_attempts
+    own, asked = tool.retry.attempts, invocation.max_attempts
     return own if asked is None else min(own, asked)
 
 
@@ -77,22 +81,28 @@ class _Again:
         self._allowed = allowed
         self._why = ""
         self._made = 1
+        # An attempt may have reached whatever the tool calls, which no later one takes back.
+        self._sent = False
 
-    async def after(self, first: NotSent | ToolFailed) -> bytes:
-        """Go on where the first attempt ended."""
+    async def after(self, first: NotSent | ToolFailed, arguments: bytes) -> bytes:
+        """Go on where the first attempt ended; `arguments` are those that the tool is given, as JSON text."""
         failed: list[BaseException] = [first]
         last = first
+        self._sent = isinstance(first, ToolFailed)
 
         async def attempt() -> bytes:
             nonlocal last
             if failed:
                 raise failed.pop()
+            # The attempt before was given lists and objects that it may have changed.
+            self._work.arguments = orjson.loads(arguments)
             try:
                 return await self._backend.run(self._work)
             except CircuitRefused:
                 raise
             except (NotSent, ToolFailed) as error:
                 self._made += 1
+                self._sent = self._sent or isinstance(error, ToolFailed)
                 last = error
                 raise
 
@@ -109,7 +119,7 @@ class _Again:
         except (NotSent, ToolFailed):
             # Not the refusal of another attempt, if that came last: why there was to be one says more.
             last.failure = self._told(last.failure)
-            raise last from None
+            raise (ToolFailed(last.failure) if self._sent else last) from None
 
     def _pause_seconds(self, state: RetryCallState) -> float:
         failure = _failure(state)
@@ -135,7 +145,7 @@ class _Again:
         error = _error(state)
         # A refusal by the circuit says nothing of what was sent before.
         nothing_sent = isinstance(error, NotSent) and not isinstance(error, CircuitRefused)
-        self._flight.retrying(retried, nothing_sent=nothing_sent)
+        self._flight.retrying(retried, nothing_sent=nothing_sent and not self._sent)
 
     def _told(self, failure: Failure) -> Failure:
         """The last failure, with how often it was tried and why no more."""

@@ -9,15 +9,15 @@ from toolwright_server.errors import IN_BAND, Reason, ToolwrightError, invalid
 from toolwright_server.execution import attendance, texts, wire
 from toolwright_server.execution.batching import wire as batches
 from toolwright_server.execution.batching.batch import run
-from toolwright_server.execution.distant import Distant
+from toolwright_server.execution.elsewhere.distant import Distant
+from toolwright_server.execution.elsewhere.stop_orders import StopOrders
 from toolwright_server.execution.events import Event, EventLogs
 from toolwright_server.execution.executor import Executor
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.library import Library
 from toolwright_server.execution.model import Execution, Invocation, State
 from toolwright_server.execution.query import FIELDS, TIMES, ExecutionQuery
-from toolwright_server.execution.reconcile import Declared, Reconciler
-from toolwright_server.execution.stop_orders import StopOrders
+from toolwright_server.execution.recovery.reconcile import Declared, Reconciler
 from toolwright_server.execution.store import ExecutionStore
 from toolwright_server.execution.streaming import wire as messages
 from toolwright_server.execution.streaming.follow import follow

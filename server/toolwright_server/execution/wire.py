@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from toolwright.v1 import common_pb2 as pb
 from toolwright.v1 import tool_execution_pb2 as pb_execution
 from toolwright_server.artifacts.model import Artifact, artifact_id
-from toolwright_server.catalog.model import Effect
+from toolwright_server.catalog.model import ATTEMPTS_LIMIT, Effect
 from toolwright_server.errors import Failure, invalid
 from toolwright_server.execution import canonical, texts
 from toolwright_server.execution.deadline import client_budget
@@ -27,7 +27,6 @@ from toolwright_server.rpc.wellknown import (
 # Bytes of arguments as a Struct, encoded, and of a result as a Value, as JSON. Both are walked in Python, on the event
 # loop: a Struct of 4 MiB takes a quarter of a second, a Value one and a half.
 STRUCT_LIMIT = 256 * 1024
-ATTEMPTS_LIMIT = 100
 # The reason of a Warning about a limit.
 LIMIT_NEARLY_REACHED = "LIMIT_NEARLY_REACHED"
 _CACHE_MODES: Mapping[int, CacheMode] = {0: CacheMode.DEFAULT, **{int(mode): mode for mode in CacheMode}}
@@ -177,11 +176,14 @@ def answered(row: Execution, result: bytes | None, as_json: bool) -> pb.Executio
         fill_warning(message.warnings.add(), warning)
     if row.failure is not None:
         fill_error(message.error, row.failure)
+    has_artifacts = row.artifacts and row.state is State.SUCCEEDED
+    if result is not None or has_artifacts:
+        _source(message.result, row)
     if result is not None:
-        _result(message.result, row, result, as_json)
+        _result(message.result, result, as_json)
     if row.source_execution_id:
         message.source_execution_id = row.source_execution_id
-    if row.artifacts and row.state is State.SUCCEEDED:
+    if has_artifacts:
         _artifacts(message.result, row)
     return message
 
@@ -334,13 +336,17 @@ def fill_warning(message: pb.Warning, warning: LimitWarning) -> None:
         fill_timestamp(limit.reset_time, warning.reset_time)
 
 
-def _result(message: pb.ToolResult, row: Execution, result: bytes, as_json: bool) -> None:
+def _source(message: pb.ToolResult, row: Execution) -> None:
+    """Where the answer came from, which is said of a value and of an artifact in its place alike."""
     message.source = row.source  # pyright: ignore[reportAttributeAccessIssue] (the numbers are the contract's)
     if row.cached_time is not None:
         fill_timestamp(message.cached_time, row.cached_time)
     if row.fallback is not None:
         message.fallback_tool = row.fallback.tool
         fill_error(message.replaced_error, row.fallback.failure)
+
+
+def _result(message: pb.ToolResult, result: bytes, as_json: bool) -> None:
     if as_json or len(result) > STRUCT_LIMIT:
         # upb takes UTF-8 bytes for a string field: no copy through str.
         message.value_json = result  # pyright: ignore[reportAttributeAccessIssue]
@@ -349,7 +355,6 @@ def _result(message: pb.ToolResult, row: Execution, result: bytes, as_json: bool
 
 
 def _artifacts(message: pb.ToolResult, row: Execution) -> None:
-    message.source = pb.RESULT_SOURCE_TOOL
     for each in row.artifacts:
         message.artifacts.append(artifact(row, each))
         if each.is_value:

@@ -11,7 +11,6 @@ from typing import Final, Protocol
 from toolwright_server.identity.caller import ANONYMOUS, Caller
 from toolwright_server.identity.keys import PREFIX, ApiKey, KeyTexts
 from toolwright_server.identity.refusals import NotAuthentic, Refusals, Why
-from toolwright_server.identity.tokens import Tokens
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -52,6 +51,14 @@ class Keys(Protocol):
 
     async def get(self, key_id: str) -> ApiKey | None:
         """The key as it is now. Raises STORE_UNAVAILABLE."""
+        ...
+
+
+class Tokens(Protocol):
+    """Proves tokens."""
+
+    async def verify(self, token: str) -> tuple[Caller, float]:
+        """The caller, and until when that holds, in seconds since the epoch. Raises NotAuthentic."""
         ...
 
 

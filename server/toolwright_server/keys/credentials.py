@@ -3,24 +3,21 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 
 from toolwright_server.errors import SettingsError
 from toolwright_server.freshness import Listen, deaf
-from toolwright_server.identity import jwks, secret_files
+from toolwright_server.identity import secret_files
 from toolwright_server.identity.authenticator import Authenticator, CredentialAuthenticator, Everybody
-from toolwright_server.identity.jwks import SignerKeys
 from toolwright_server.identity.keys import KeyTexts
 from toolwright_server.identity.refusals import Refusals
-from toolwright_server.identity.tokens import TokenRules, Tokens
 from toolwright_server.keys.freshness import Revocations, make_first_key
 from toolwright_server.keys.registry import KeyRegistry
 from toolwright_server.keys.store import TOPIC, KeyStore
 from toolwright_server.settings import Settings
 
-# A file of keys is on this machine: reading it costs nothing.
-_FILE_SECONDS: Final = 2.0
+if TYPE_CHECKING:
+    from toolwright_server.keys.issuer import Issuer
 
 
 class Credentials:
@@ -45,12 +42,12 @@ class Credentials:
         if self._settings.auth == ("none",):
             return
         texts = await self._texts() if "api-key" in self._settings.auth else None
-        signers = self._signers() if "jwt" in self._settings.auth else None
+        issuer = _issuer(self._settings) if "jwt" in self._settings.auth else None
         proving = CredentialAuthenticator(
             Refusals(self._count),
             keys=None if texts is None else self._store,
             texts=texts,
-            tokens=None if signers is None else Tokens(_rules(self._settings), signers),
+            tokens=None if issuer is None else issuer.tokens,
         )
         self.authenticator = proving
         if texts is not None:
@@ -58,11 +55,11 @@ class Credentials:
             freshness = Revocations(self._store, proving.forget_key, proving.forget_keys).freshness
             self._listen(TOPIC, freshness.wake)
             self._run(freshness.watch())
-        if signers is not None:
-            signers.on_change = proving.forget_tokens
+        if issuer is not None:
+            issuer.signers.on_change = proving.forget_tokens
             # An issuer that is down now does not keep the server from starting.
-            await signers.refresh()
-            self._run(signers.watch())
+            await issuer.signers.refresh()
+            self._run(issuer.signers.watch())
 
     async def close(self) -> None:
         """Stop looking for changes."""
@@ -84,23 +81,9 @@ class Credentials:
         await make_first_key(self._store, texts, self._settings.data_dir, time.time())
         return texts
 
-    def _signers(self) -> SignerKeys:
-        where = self._settings.jwt_jwks
-        if where.startswith(("https://", "http://")):
-            return SignerKeys(jwks.url_reader(where), refresh_seconds=self._settings.jwt_jwks_refresh_seconds)
-        return SignerKeys(jwks.file_reader(Path(where).expanduser()), refresh_seconds=_FILE_SECONDS)
 
+def _issuer(settings: Settings) -> "Issuer":
+    # 50 ms that servers without tokens need not wait for.
+    from toolwright_server.keys.issuer import Issuer  # noqa: PLC0415
 
-def _rules(settings: Settings) -> TokenRules:
-    return TokenRules(
-        issuer=settings.jwt_issuer,
-        audience=settings.jwt_audience,
-        algorithms=settings.jwt_algorithms,
-        leeway_seconds=settings.jwt_leeway_seconds,
-        tenant_claim=settings.jwt_tenant_claim,
-        principal_claim=settings.jwt_principal_claim,
-        user_claim=settings.jwt_user_claim,
-        role_claim=settings.jwt_role_claim,
-        scopes_claim=settings.jwt_scopes_claim,
-        acts_for_claim=settings.jwt_acts_for_claim,
-    )
+    return Issuer(settings)

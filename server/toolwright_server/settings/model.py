@@ -4,18 +4,34 @@ Checks what it is given and never reads the outside: `sources.load_settings` doe
 """
 
 import os
-import re
 import secrets
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import pydantic
-from pydantic import AfterValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from toolwright_server.settings.address import Address
+from toolwright_server.settings.kinds import (
+    Algorithms,
+    Bytes,
+    Count,
+    CountOrNone,
+    Days,
+    File,
+    Folder,
+    HttpListen,
+    Listen,
+    ListenOrNone,
+    LogLevel,
+    Names,
+    Pause,
+    Seconds,
+    Variables,
+)
 from toolwright_server.settings.sharing import shareable
 from toolwright_server.settings.trust import trusted
 
@@ -37,27 +53,6 @@ CATEGORY_TIMEOUTS_SECONDS: Mapping[str, float] = {
 }
 
 
-def _at_least_a_day(days: float) -> float:
-    if days != 0 and days < 1:
-        raise ValueError("must be at least 1, or 0")
-    return days
-
-
-_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-_Pause = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-_Count = Annotated[int, Field(ge=1)]
-_Optional = Annotated[int, Field(ge=0)]
-_Bytes = Annotated[int, Field(ge=1)]
-# A repeated request id gets the first answer for a day: nothing goes before.
-_Days = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_at_least_a_day)]
-_Names = Annotated[tuple[str, ...], NoDecode]
-# No HMAC: nobody but the issuer can then sign. And no `none`.
-_Algorithm = Literal[
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"
-]
-_Algorithms = Annotated[tuple[_Algorithm, ...], NoDecode]
-
-
 def _default_workers() -> int:
     return 4 * len(os.sched_getaffinity(0))
 
@@ -69,9 +64,9 @@ class Settings(BaseSettings):
         frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__", hide_input_in_errors=True
     )
 
-    listen: str = Field("127.0.0.1:50051", description="gRPC: host:port (port 0: any free one) or unix:/path.")
-    http_listen: str = Field("127.0.0.1:8080", description="/metrics and /healthz: host:port. Empty: off.")
-    data_dir: Path = Field(Path(".toolwright"), description="Folder for everything that is kept on disk.")
+    listen: Listen = Field("127.0.0.1:50051", description="gRPC: host:port (port 0: any free one) or unix:/path.")
+    http_listen: HttpListen = Field("127.0.0.1:8080", description="/metrics and /healthz: host:port. Empty: off.")
+    data_dir: Folder = Field(Path(".toolwright"), description="Folder for everything that is kept on disk.")
     server_id: str = Field(
         "",
         validate_default=True,
@@ -89,20 +84,20 @@ class Settings(BaseSettings):
         "Redis. Limits of calls, memory and files hold for each process.",
     )
     reflection: bool = Field(default=True, description="Whether the server describes its services to anybody who asks.")
-    auth: _Names = Field(
+    auth: Names = Field(
         ("none",), description="How callers prove who they are: none, api-key, jwt, or api-key,jwt. See identity.md."
     )
-    pepper_file: str = Field(
+    pepper_file: File = Field(
         "", description="Secret without which no API key opens; made at the first start. Empty: pepper in data_dir."
     )
     jwt_issuer: str = Field("", description="Tokens: the issuer (iss) whose are believed.")
     jwt_audience: str = Field("", description="Tokens: the audience (aud) that they must name.")
     jwt_jwks: str = Field("", description="Tokens: the issuer's public keys (JWKS), an https URL or a file.")
-    jwt_jwks_refresh_seconds: _Seconds = Field(300, description="Tokens: how often a URL's keys are read again.")
-    jwt_algorithms: _Algorithms = Field(
+    jwt_jwks_refresh_seconds: Seconds = Field(300, description="Tokens: how often a URL's keys are read again.")
+    jwt_algorithms: Algorithms = Field(
         ("RS256", "PS256", "ES256", "EdDSA", "Ed25519"), description="Tokens: the algorithms that may sign them."
     )
-    jwt_leeway_seconds: _Pause = Field(30, le=600, description="Tokens: how far clocks may differ.")
+    jwt_leeway_seconds: Pause = Field(30, le=600, description="Tokens: how far clocks may differ.")
     jwt_tenant_claim: str = Field("", description="Tokens: claim with the tenant. Empty: everybody is in `default`.")
     jwt_principal_claim: str = Field("sub", description="Tokens: claim that says whose request ids they share.")
     jwt_user_claim: str = Field("sub", description="Tokens: claim with the user.")
@@ -113,16 +108,16 @@ class Settings(BaseSettings):
         "", description="Tokens: claim with the tools that may be called, as crm.*. Empty: all may be called."
     )
     jwt_acts_for_claim: str = Field("", description="Tokens: claim with further users that calls may name.")
-    tls_certificate_file: str = Field(
+    tls_certificate_file: File = Field(
         "", description="The server's certificate and its chain (PEM); read again when changed. Empty: no encryption."
     )
-    tls_key_file: str = Field("", description="The certificate's private key (PEM).")
+    tls_key_file: File = Field("", description="The certificate's private key (PEM).")
     tls_client_certificates: Literal["none", "accept", "require"] = Field(
         "none",
         description="Whether callers show certificates: none, accept (on tls_client_listen) or require.",
     )
-    tls_client_ca_file: str = Field("", description="The authorities that sign callers' certificates (PEM).")
-    tls_client_listen: str = Field(
+    tls_client_ca_file: File = Field("", description="The authorities that sign callers' certificates (PEM).")
+    tls_client_listen: ListenOrNone = Field(
         "", description="With accept: a second address, for callers that show a certificate: host:port or unix:/path."
     )
     database_url: SecretStr = Field(
@@ -134,14 +129,14 @@ class Settings(BaseSettings):
         "full",
         description="What a power cut may take from SQLite: full nothing, normal the last commits, off the file.",
     )
-    sqlite_cache_bytes: _Bytes = Field(64 * _MIB, description="Memory for SQLite's pages, in the one that writes.")
-    storage_timeout_seconds: _Seconds = Field(
+    sqlite_cache_bytes: Bytes = Field(64 * _MIB, description="Memory for SQLite's pages while it is written to.")
+    storage_timeout_seconds: Seconds = Field(
         5, description="How long a call waits for the database before it is refused, or its outcome spilled."
     )
-    lease_seconds: _Seconds = Field(
+    lease_seconds: Seconds = Field(
         15, description="A server that does not say for so long that it lives is taken for dead by the others."
     )
-    spill_limit_bytes: _Bytes = Field(
+    spill_limit_bytes: Bytes = Field(
         16 * _MIB, description="File, taken at start, for outcomes that the database does not take."
     )
     redis_url: SecretStr = Field(
@@ -150,10 +145,10 @@ class Settings(BaseSettings):
         "rediss://, encrypted. Empty: each has its own.",
         json_schema_extra={"default_text": "empty"},
     )
-    redis_timeout_milliseconds: _Seconds = Field(
+    redis_timeout_milliseconds: Seconds = Field(
         10, description="How long a call waits for it; then rules decide by their `fail`. See shared-store.md."
     )
-    redis_lease_seconds: _Seconds = Field(
+    redis_lease_seconds: Seconds = Field(
         30,
         description="Places and probes of calls that nobody says still run, as of a dead server, are free after that.",
     )
@@ -162,107 +157,105 @@ class Settings(BaseSettings):
         description="Key that signs the audit trail, outside data_dir; made at the first start. "
         "Empty: toolwright/audit.key in XDG_CONFIG_HOME or ~/.config.",
     )
-    audit_public_keys: _Names = Field(
+    audit_public_keys: Names = Field(
         (), description="Files with public keys of other servers and earlier times, separated by commas."
     )
-    audit_checkpoint_seconds: _Seconds = Field(30, description="How often the audit trail is signed while it grows.")
-    toolkits: _Names = Field((), description="Toolkits to load, separated by commas. Empty: all that are installed.")
-    tools: _Names = Field((), description="Modules or .py files with tools to load as well, separated by commas.")
+    audit_checkpoint_seconds: Seconds = Field(30, description="How often the audit trail is signed while it grows.")
+    toolkits: Names = Field((), description="Toolkits to load, separated by commas. Empty: all that are installed.")
+    tools: Names = Field((), description="Modules or .py files with tools to load as well, separated by commas.")
     toolkit: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="A toolkit's own settings, one table each: [toolkit.knowledge]."
     )
 
-    default_timeout_seconds: _Seconds = Field(30, description="For tools whose category has no timeout.")
-    maximum_timeout_seconds: _Seconds = Field(3600, description="No call runs longer, whatever is asked for.")
-    category_timeouts_seconds: dict[str, _Seconds] = Field(
+    default_timeout_seconds: Seconds = Field(30, description="For tools whose category has no timeout.")
+    maximum_timeout_seconds: Seconds = Field(3600, description="No call runs longer, whatever is asked for.")
+    category_timeouts_seconds: dict[str, Seconds] = Field(
         default_factory=dict,
         validate_default=True,
         description="Timeout by category, for tools that declare none. What is given is merged over the defaults.",
     )
-    stop_grace_seconds: _Pause = Field(
+    stop_grace_seconds: Pause = Field(
         0.010, description="How long an answer waits for the confirmation that its stopped work has ended."
     )
 
-    process_workers: _Count = Field(
+    process_workers: Count = Field(
         default_factory=_default_workers,
         description="Worker processes for synchronous tools.",
         json_schema_extra={"default_text": "4 per core"},
     )
-    process_extra_workers: _Optional = Field(
+    process_extra_workers: CountOrNone = Field(
         default_factory=_default_workers,
         description="Workers that nested calls may add while all are busy.",
         json_schema_extra={"default_text": "4 per core"},
     )
-    process_queue_limit: _Optional = Field(256, description="Calls that may wait for a worker; more are refused.")
-    process_memory_limit_bytes: _Bytes = Field(
-        1 * _GIB, description="Memory of one worker, unless a tool sets its own."
-    )
-    process_calls_per_worker: _Count = Field(10_000, description="A worker is replaced after so many calls.")
-    process_environment: _Names = Field(
+    process_queue_limit: CountOrNone = Field(256, description="Calls that may wait for a worker; more are refused.")
+    process_memory_limit_bytes: Bytes = Field(1 * _GIB, description="Memory of one worker, unless a tool sets its own.")
+    process_calls_per_worker: Count = Field(10_000, description="A worker is replaced after so many calls.")
+    process_environment: Variables = Field(
         (), description="Names of environment variables that workers may see, separated by commas."
     )
-    thread_workers: _Count = Field(8, description="Threads for tools that chose them.")
-    thread_queue_limit: _Optional = Field(64, description="Calls that may wait for a thread; more are refused.")
-    nesting_limit: _Count = Field(16, description="How deep tools may call tools.")
+    thread_workers: Count = Field(8, description="Threads for tools that chose them.")
+    thread_queue_limit: CountOrNone = Field(64, description="Calls that may wait for a thread; more are refused.")
+    nesting_limit: Count = Field(16, description="How deep tools may call tools.")
 
-    arguments_limit_bytes: _Bytes = Field(4 * _MIB, description="Arguments of one call, as JSON.")
-    result_limit_bytes: _Bytes = Field(4 * _MIB, description="Result of one call, as JSON.")
-    output_limit_bytes: _Bytes = Field(64 * _MIB, description="What one call may send as output in all.")
-    result_inline_limit_bytes: _Bytes = Field(
+    arguments_limit_bytes: Bytes = Field(4 * _MIB, description="Arguments of one call, as JSON.")
+    result_limit_bytes: Bytes = Field(4 * _MIB, description="Result of one call, as JSON.")
+    output_limit_bytes: Bytes = Field(64 * _MIB, description="What one call may send as output in all.")
+    result_inline_limit_bytes: Bytes = Field(
         1 * _MIB, description="A result that is larger, as JSON, is answered as an artifact. See artifacts.md."
     )
-    artifact_dir: str = Field(
+    artifact_dir: File = Field(
         "", description="Folder for the bytes of artifacts; servers may share it. Empty: artifacts in data_dir."
     )
-    artifact_limit_bytes: _Bytes = Field(256 * _MIB, description="One artifact.")
-    artifacts_per_execution_limit: _Count = Field(16, description="Artifacts of one call.")
-    artifacts_total_bytes: _Bytes = Field(4 * _GIB, description="All artifacts together; beyond it none is written.")
-    artifact_retention_hours: _Pause = Field(
+    artifact_limit_bytes: Bytes = Field(256 * _MIB, description="One artifact.")
+    artifacts_per_execution_limit: Count = Field(16, description="Artifacts of one call.")
+    artifacts_total_bytes: Bytes = Field(4 * _GIB, description="All artifacts together; beyond it none is written.")
+    artifact_retention_hours: Pause = Field(
         168, description="After so long artifacts cannot be read any more, or with the payload. 0: with the payload."
     )
-    events_limit_bytes: _Bytes = Field(256 * _KIB, description="Events of one execution that are kept in memory.")
-    events_spill_limit_bytes: _Optional = Field(
+    events_limit_bytes: Bytes = Field(256 * _KIB, description="Events of one execution that are kept in memory.")
+    events_spill_limit_bytes: CountOrNone = Field(
         64 * _MIB, description="Events of one execution that are kept on disk beyond that."
     )
-    events_spill_total_bytes: _Optional = Field(
+    events_spill_total_bytes: CountOrNone = Field(
         _GIB, description="Events of all executions on disk; those of ended ones go first, the oldest before."
     )
-    events_spill_files_limit: _Optional = Field(
+    events_spill_files_limit: CountOrNone = Field(
         256, description="Executions with events on disk, each of which holds a descriptor; ended ones go first."
     )
-    executions_kept_count: _Count = Field(10_000, description="Ended executions that are kept.")
-    executions_kept_bytes: _Bytes = Field(256 * _MIB, description="Memory that ended executions may take.")
-    executions_kept_seconds: _Seconds = Field(86_400, description="How long an ended execution is kept.")
-    retention_executions_days: _Days = Field(
+    executions_kept_count: Count = Field(10_000, description="Ended executions that are kept.")
+    executions_kept_bytes: Bytes = Field(256 * _MIB, description="Memory that ended executions may take.")
+    executions_kept_seconds: Seconds = Field(86_400, description="How long an ended execution is kept.")
+    retention_executions_days: Days = Field(
         90, description="Executions that ended longer ago are erased from the database. 0: never."
     )
-    retention_payloads_days: _Days = Field(
+    retention_payloads_days: Days = Field(
         30, description="Their arguments and results are erased after so long, the rest stays. 0: with the execution."
     )
-    retention_audit_days: _Days = Field(
+    retention_audit_days: Days = Field(
         365, description="Audit entries that are older are erased; the trail stays verifiable. 0: never."
     )
-    retention_usage_days: _Days = Field(
+    retention_usage_days: Days = Field(
         400, description="Figures of usage for calls that are older are erased; they outlive executions. 0: never."
     )
-    retention_interval_seconds: _Seconds = Field(3_600, description="How often all this is looked after.")
+    retention_interval_seconds: Seconds = Field(3_600, description="How often all this is looked after.")
     credits: Literal["granted", "required"] = Field(
         "granted",
         description="Which tenants pay for priced tools: granted: those that were ever granted credits; required: all.",
     )
 
-    concurrent_calls_limit: _Count = Field(1000, description="Calls in flight; more are refused.")
-    watching_streams_limit: _Count = Field(
+    concurrent_calls_limit: Count = Field(1000, description="Calls in flight; more are refused.")
+    watching_streams_limit: Count = Field(
         1000, description="WaitExecution streams that are open; more are refused. They do not count as calls in flight."
     )
-    running_executions_limit: _Count = Field(
+    running_executions_limit: Count = Field(
         2000, description="Executions that have not ended, with detached and nested ones; more are refused."
     )
-    limits_file: str = Field(
+    limits_file: File = Field(
         "", description="TOML file with rules over those that are built in; read again when changed. See limits.md."
     )
-    limits_file_check_seconds: _Seconds = Field(2, description="How often limits_file is looked at for changes.")
-    limits_queue_limit: _Optional = Field(
+    limits_file_check_seconds: Seconds = Field(2, description="How often limits_file is looked at for changes.")
+    limits_queue_limit: CountOrNone = Field(
         256, description="Calls that may wait for others to end under a limit of running calls; more are refused."
     )
     cache_redis_url: SecretStr = Field(
@@ -270,32 +263,30 @@ class Settings(BaseSettings):
         description="Where servers share results, if not in redis_url: one that may evict. See caching.md.",
         json_schema_extra={"default_text": "empty"},
     )
-    cache_entries: _Count = Field(
+    cache_entries: Count = Field(
         10_000, description="Results of tools with a cache policy that are kept in memory; then the oldest go."
     )
-    cache_bytes: _Bytes = Field(64 * _MIB, description="Their size together, with what keeping them takes.")
-    cache_entry_limit_bytes: _Bytes = Field(256 * _KIB, description="The largest result that is kept, also in Redis.")
-    metadata_limit_bytes: _Bytes = Field(16 * _KIB, description="Metadata of one call.")
-    message_limit_bytes: _Bytes = Field(16 * _MIB, description="One gRPC message; above the limits of what it carries.")
-    drain_notice_seconds: _Pause = Field(
+    cache_bytes: Bytes = Field(64 * _MIB, description="Their size together, with what keeping them takes.")
+    cache_entry_limit_bytes: Bytes = Field(256 * _KIB, description="The largest result that is kept, also in Redis.")
+    metadata_limit_bytes: Bytes = Field(16 * _KIB, description="Metadata of one call.")
+    message_limit_bytes: Bytes = Field(16 * _MIB, description="One gRPC message; above the limits of what it carries.")
+    drain_notice_seconds: Pause = Field(
         2, description="After SIGTERM: how long calls are still accepted while health says NOT_SERVING."
     )
-    drain_grace_seconds: _Pause = Field(
+    drain_grace_seconds: Pause = Field(
         30, description="How long running calls may go on then; after it they are cancelled."
     )
 
-    log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
+    log_level: LogLevel = Field(
         "info", description="Least level that is logged: debug, info, warning, error or critical."
     )
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="auto: text on a terminal, json elsewhere; or json, or text."
     )
-    loop_blocked_seconds: _Seconds = Field(
+    loop_blocked_seconds: Seconds = Field(
         1.0, description="An event loop that stands still so long is reported by name, and /healthz says 503."
     )
-    span_file_limit_bytes: _Bytes = Field(
-        16 * _MIB, description="File of spans in the data directory, when it is used."
-    )
+    span_file_limit_bytes: Bytes = Field(16 * _MIB, description="File of spans in the data directory, when it is used.")
 
     @classmethod
     def settings_customise_sources(
@@ -310,67 +301,15 @@ class Settings(BaseSettings):
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
-    @pydantic.field_validator(
-        "toolkits", "tools", "process_environment", "auth", "jwt_algorithms", "audit_public_keys", mode="before"
-    )
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-    @pydantic.field_validator("process_environment")
-    @classmethod
-    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                raise ValueError(f"{name!r} is no name of an environment variable")
-        return value
-
-    @pydantic.field_validator("log_level", mode="before")
-    @classmethod
-    def _lower(cls, value: object) -> object:
-        return value.lower() if isinstance(value, str) else value
-
     @pydantic.field_validator("category_timeouts_seconds")
     @classmethod
     def _merge(cls, value: dict[str, float]) -> dict[str, float]:
         return {**CATEGORY_TIMEOUTS_SECONDS, **value}
 
-    @pydantic.field_validator("data_dir")
-    @classmethod
-    def _expand(cls, value: Path) -> Path:
-        return value.expanduser()
-
     @pydantic.field_validator("server_id")
     @classmethod
     def _identify(cls, value: str) -> str:
         return value or f"{socket.gethostname()}-{secrets.token_hex(4)}"
-
-    @pydantic.field_validator("listen")
-    @classmethod
-    def _check_listen(cls, value: str) -> str:
-        Address.parse(value)
-        return value
-
-    @pydantic.field_validator("tls_client_listen")
-    @classmethod
-    def _check_client_listen(cls, value: str) -> str:
-        if value:
-            Address.parse(value)
-        return value
-
-    @pydantic.field_validator(
-        "pepper_file", "tls_certificate_file", "tls_key_file", "tls_client_ca_file", "limits_file", "artifact_dir"
-    )
-    @classmethod
-    def _expand_file(cls, value: str) -> str:
-        return str(Path(value).expanduser()) if value else ""
-
-    @pydantic.field_validator("http_listen")
-    @classmethod
-    def _check_http_listen(cls, value: str) -> str:
-        if value and not Address.parse(value).host:
-            raise ValueError("must be host:port, or empty for none")
-        return value
 
     @pydantic.model_validator(mode="after")
     def _check_together(self) -> Self:

@@ -63,11 +63,14 @@ def read_otel_environment(environ: Mapping[str, str]) -> OtelEnvironment:
         TelemetryConfigError: for an exporter or a protocol that is not supported, or an interval that is no number.
     """
     disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    sampler = environ.get("OTEL_TRACES_SAMPLER", "").strip() or "parentbased_always_on"
+    traces_to = "none" if disabled else _destination(environ, "TRACES", without_endpoint="file")
     return OtelEnvironment(
         disabled=disabled,
-        sampler=environ.get("OTEL_TRACES_SAMPLER", "").strip() or "parentbased_always_on",
+        sampler=sampler,
         sampler_arg=environ.get("OTEL_TRACES_SAMPLER_ARG", "").strip(),
-        traces_to="none" if disabled else _destination(environ, "TRACES", without_endpoint="file"),
+        # Without a span to export, ever, no process is made for them.
+        traces_to="none" if sampler.lower() == "always_off" else traces_to,
         metrics_to="none" if disabled else _destination(environ, "METRICS", without_endpoint="none"),
         metric_interval_seconds=_milliseconds(environ, "OTEL_METRIC_EXPORT_INTERVAL", 60_000) / 1000,
     )

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 
 from tests.unit.execution.corridor import row
 from toolwright_server.catalog.model import Effect
-from toolwright_server.execution.leases import Lease, LeaseStore
 from toolwright_server.execution.model import Execution
-from toolwright_server.execution.verdict import VerdictStore, entry
+from toolwright_server.execution.recovery.leases import Lease, LeaseStore
+from toolwright_server.execution.recovery.verdict import VerdictStore, entry
 from toolwright_server.records.audit.model import Entry, Head
 from toolwright_server.stores.memory.leases import MemoryLeases
 from toolwright_server.stores.memory.recovery import MemoryRecovery

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from toolwright_server.execution.leases import Lease
+from toolwright_server.execution.recovery.leases import Lease
 from toolwright_server.stores.sql.change import Fenced
 
 from .servers import LEASE_SECONDS, Servers, SqlServers, left_behind

@@ -6,10 +6,10 @@ import pytest
 
 from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Reason
-from toolwright_server.execution.leases import Lease
 from toolwright_server.execution.model import Execution, State
-from toolwright_server.execution.recovery import judged
-from toolwright_server.execution.verdict import Judge, Verdict
+from toolwright_server.execution.recovery.leases import Lease
+from toolwright_server.execution.recovery.takeover import judged
+from toolwright_server.execution.recovery.verdict import Judge, Verdict
 from toolwright_server.records.audit.model import Kind
 
 from .servers import LEASE_SECONDS, Server, Servers, left_behind

@@ -56,6 +56,30 @@ def test_it_has_its_name_only_when_it_is_whole(make_desk: Callable[..., Desk], t
     assert room.used_bytes == len(content)
 
 
+@pytest.mark.parametrize(
+    ("media_type", "fits"),
+    [
+        ("text/csv", True),
+        ('text/csv; charset="utf 8" ; header=present', True),
+        ("text", False),
+        ("text/csv; a=b\r\nSet-Cookie: c=d", False),
+        ("text/csv; a=b\0", False),
+        ("text/csv; a=b\x7f", False),
+    ],
+)
+def test_a_media_type_is_one_and_begins_no_other_header(media_type: str, fits: bool) -> None:
+    try:
+        ArtifactFile(make_nothing, "a.txt", media_type)
+    except ValueError:
+        assert not fits
+    else:
+        assert fits
+
+
+def make_nothing() -> Desk:
+    raise AssertionError("nothing is written")
+
+
 @pytest.mark.parametrize("limit", ["artifact", "total", "execution"])
 def test_beyond_a_limit_it_is_refused_and_nothing_is_left(
     make_desk: Callable[..., Desk], tmp_path: Path, room: Room, limit: str

@@ -35,9 +35,9 @@ def test_an_answer_at_any_other_time_is_within_the_bounds_of_one(start: int, too
 
 def test_one_empty_answer_among_a_thousand_is_out_of_bounds() -> None:
     bounds = Bounds(400, 400)
-    assert bounds.hold(1000, 405 * 1000)
-    assert not bounds.hold(1000, 405 * 999)
-    assert not bounds.hold(1000, 405 * 1001)
+    assert bounds.hold(1000, 405 * 1000, 5)
+    assert not bounds.hold(1000, 405 * 999, 5)
+    assert not bounds.hold(1000, 405 * 1001, 5)
 
 
 @pytest.mark.parametrize("size", [200, 2000])

@@ -20,7 +20,7 @@ def test_every_documented_option_exists_and_every_option_is_documented(capsys: p
     assert set(re.findall(r"^\| `([a-z]+)` \|", DOCUMENT, re.MULTILINE)) == set(NAMES)
 
 
-@pytest.mark.parametrize("given", [["--rounds", "0"], ["--seconds", "0"], ["--only", "nothing"]])
+@pytest.mark.parametrize("given", [["--rounds", "0"], ["--seconds", "0"], ["--only", "nothing"], ["--only", "rival"]])
 def test_what_cannot_be_measured_is_refused(given: list[str]) -> None:
     with pytest.raises(SystemExit) as refused:
         arguments(given)

@@ -1,5 +1,6 @@
 """The lists of the catalogue's service: which tools a filter leaves, and its pages."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from toolwright.v1 import tool_catalog_pb2
 from toolwright_server.catalog import wire
 from toolwright_server.catalog.functions import declared_tool, tool
-from toolwright_server.catalog.model import Effect, Tool
+from toolwright_server.catalog.model import Effect, FallbackPolicy, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.catalog.service import ToolCatalogService
 from toolwright_server.catalog.settings_registry import ToolSettingsRegistry
@@ -25,10 +26,10 @@ pytestmark = pytest.mark.asyncio
 CALL = RpcCall("ListTools", ANONYMOUS, cast("CallTrace", None), received=0.0)
 
 
-def made(name: str, effect: Effect, **labels: str) -> Tool:
+def made(name: str, effect: Effect, fallback: FallbackPolicy | None = None, **labels: str) -> Tool:
     async def function() -> None: ...
 
-    found = declared_tool(tool(name, effect=effect, labels=labels)(function))
+    found = declared_tool(tool(name, effect=effect, labels=labels, fallback=fallback)(function))
     assert found is not None
     return found
 
@@ -49,11 +50,13 @@ def service() -> ToolCatalogService:
         made("email.send", Effect.SIDE_EFFECT, team=""),
         made("system.reset", Effect.IDEMPOTENT),
     )
+    return serving(Catalog(tools))
 
+
+def serving(found: Catalog) -> ToolCatalogService:
     def no_arguments(request: Any) -> dict[str, Any]:
         return {}
 
-    found = Catalog(tools)
     registry = ToolSettingsRegistry(found, MemoryToolSettingsStore(), 60.0, canonical.parse)
     return ToolCatalogService(found, timeout_of=lambda _: 1.0, read_arguments=no_arguments, settings=registry)
 
@@ -87,6 +90,21 @@ async def test_the_pages_of_a_filter_have_no_holes(service: ToolCatalogService) 
         if not page.next_page_token:
             break
     assert names == ["crm.get", "email.send", "system.reset"]
+
+
+async def test_what_answers_in_a_tools_place_is_told_to_whom_may_call_it() -> None:
+    tools = [
+        made("crm.get", Effect.READ_ONLY, FallbackPolicy(tool="kb.find")),
+        made("crm.list", Effect.READ_ONLY, FallbackPolicy(value="null")),
+        made("kb.find", Effect.READ_ONLY),
+    ]
+    there = serving(Catalog(tools))
+    for scopes, told in ((("*",), "kb.find"), (("crm.*",), None)):
+        caller = replace(ANONYMOUS, scopes=scopes)
+        call = RpcCall("ListTools", caller, cast("CallTrace", None), received=0.0)
+        listed = (await there.ListTools(tool_catalog_pb2.ListToolsRequest(), call)).tools
+        shown = {each.name: each.fallback_policy.tool for each in listed if each.HasField("fallback_policy")}
+        assert shown == ({"crm.list": ""} if told is None else {"crm.get": told, "crm.list": ""})
 
 
 @pytest.mark.parametrize("text", ["state = RUNNING", "effect = NONE", "name > crm"])

@@ -83,6 +83,34 @@ def test_a_tool_that_failed_is_told_with_what_to_do(script: Scripted, capfd: pyt
     )
 
 
+def test_why_it_was_not_tried_again_and_nothing_else_answered_is_told(
+    script: Scripted, capfd: pytest.CaptureFixture[str]
+) -> None:
+    facts = {"no_retry": "4 attempts were made", "fallback": "b was refused: BUDGET_EXCEEDED"}
+    error = common_pb2.ExecutionError(code=2, reason="TOOL_FAILED", message="gone", metadata=facts)
+    script.answer = lambda _: execution(common_pb2.STATE_FAILED, error=error)
+    assert run(script) == Exit.TOOL_FAILED
+    told = capfd.readouterr().err
+    assert "  no retry: 4 attempts were made\n  fallback: b was refused: BUDGET_EXCEEDED\n" in told
+
+
+@pytest.mark.parametrize("by", ["", "b"])
+def test_an_answer_in_the_place_of_the_tool_is_told_as_such(
+    script: Scripted, capfd: pytest.CaptureFixture[str], by: str
+) -> None:
+    def answer(_: common_pb2.ToolCall) -> common_pb2.Execution:
+        made = execution(value_json="[]")
+        made.result.fallback_tool = by
+        made.result.replaced_error.reason, made.result.replaced_error.message = "TOOL_FAILED", "gone"
+        return made
+
+    script.answer = answer
+    assert run(script) == Exit.OK
+    printed = capfd.readouterr()
+    assert printed.out == "[]\n"
+    assert printed.err == f"toolwright: answered by {by or 'a fixed value'} in the place of t: TOOL_FAILED: gone\n"
+
+
 @pytest.mark.parametrize(
     ("status", "exit_code"),
     [

@@ -13,7 +13,7 @@ from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Failure, Reason, ToolwrightError
 from toolwright_server.execution import canonical
 from toolwright_server.execution.backend import Lost, NotSent, Work
-from toolwright_server.execution.distant import Distant
+from toolwright_server.execution.elsewhere.distant import Distant
 from toolwright_server.execution.events import Logged, Progressed, StateChanged, Wrote
 from toolwright_server.execution.model import Execution, State, Stopped
 from toolwright_server.execution.propagation import DEADLINE_KEY, EXECUTION_KEY
@@ -41,6 +41,12 @@ def failed(execution: Execution) -> Failure:
 
 async def recorded(house: House) -> int:
     return len(await house.store.list(ANONYMOUS, ExecutionQuery(1_000)))
+
+
+async def test_of_arguments_that_no_request_id_protects_no_digest_is_kept(house: House) -> None:
+    """Short ones could be guessed from it."""
+    house.tool(add)
+    assert (await house.run("add", {"a": 2})).digest == b""
 
 
 async def test_a_call_that_succeeds_is_recorded_with_all_that_is_known_of_it(house: House) -> None:

@@ -1,16 +1,20 @@
 """Answers in the place of a tool that could not: when, by whom, at what price, and never in silence."""
 
 import asyncio
+from dataclasses import replace
+from typing import Annotated, Any
 
 import pytest
+from pydantic import Field, SecretStr
 
 from toolwright_server.catalog.context import ToolError
 from toolwright_server.catalog.functions import declared_tool, tool
-from toolwright_server.catalog.model import DeclarationError, Effect, FallbackPolicy, RetryPolicy
+from toolwright_server.catalog.model import CachePolicy, DeclarationError, Effect, FallbackPolicy, RetryPolicy, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import Failure, Reason
 from toolwright_server.execution.backend import Lost, NotSent, ToolFailed, Work
-from toolwright_server.execution.model import Execution, Source, State
+from toolwright_server.execution.model import CacheMode, Execution, Source, State
+from toolwright_server.identity import ANONYMOUS
 from toolwright_server.stores.sql import rows
 
 from .house import House
@@ -186,6 +190,84 @@ async def test_what_answers_in_its_place_has_a_price_of_its_own(house: House) ->
     assert (execution.state, execution.hold_micros, execution.cost_micros) == (State.SUCCEEDED, 5_000_000, 0)
 
 
+@pytest.mark.parametrize(
+    ("facts", "calls", "why"),
+    [
+        ({}, 2, None),
+        ({"max_attempts": 1}, 1, "tests.spare failed as well: TOOL_FAILED"),
+        ({"max_cost_micros": 1_999_999}, 0, "tests.spare was refused: BUDGET_EXCEEDED"),
+        ({"max_cost_micros": 2_000_000}, 2, None),
+    ],
+)
+async def test_what_the_call_allows_holds_for_what_answers_in_its_place(
+    house: House, facts: dict[str, Any], calls: int, why: str | None
+) -> None:
+    made: list[int] = []
+
+    async def spare() -> int:
+        made.append(1)
+        if len(made) == 1:
+            raise ToolError("try again", retryable=True)
+        return 1
+
+    async def main() -> int:
+        raise ToolError("gone", retryable=True)
+
+    house.tool(spare, price=2)
+    house.tool(main, fallback=FallbackPolicy(tool="tests.spare"), retry=ONCE)
+    execution = await house.run("main", **facts)
+    failure = execution.failure
+    assert (len(made), None if failure is None else failure.metadata["fallback"]) == (calls, why)
+
+
+async def test_who_wants_no_kept_answer_gets_none_in_the_tools_place_either(house: House) -> None:
+    made: list[int] = []
+
+    async def spare() -> int:
+        made.append(1)
+        return len(made)
+
+    async def main() -> int:
+        raise ToolError("gone", retryable=True)
+
+    house.tool(spare, cache=CachePolicy(60))
+    house.tool(main, fallback=FallbackPolicy(tool="tests.spare"), retry=ONCE)
+    modes = (CacheMode.DEFAULT, CacheMode.DEFAULT, CacheMode.BYPASS, CacheMode.REFRESH, CacheMode.DEFAULT)
+    assert [(await house.run("main", cache_mode=mode)).result for mode in modes] == [b"1", b"1", b"2", b"3", b"3"]
+
+
+async def test_a_tool_in_its_place_that_the_caller_may_not_call_is_not_named(house: House) -> None:
+    async def spare() -> int:
+        return 1
+
+    async def main() -> int:
+        raise ToolError("gone", retryable=True)
+
+    house.tool(spare)
+    house.tool(main, fallback=FallbackPolicy(tool="tests.spare"), retry=ONCE)
+    execution = await house.run("main", caller=replace(ANONYMOUS, scopes=("tests.main",)))
+    assert execution.failure is not None
+    assert execution.failure.metadata["fallback"] == "another tool was refused: FORBIDDEN"
+
+
+async def test_every_attempt_and_the_tool_in_its_place_are_given_what_was_asked(house: House) -> None:
+    seen: list[str] = []
+
+    async def spare(value: dict[str, Any]) -> Any:
+        return value
+
+    async def main(value: dict[str, Any]) -> Any:
+        seen.append(str(value))
+        value["a"].append(2)
+        raise ToolError("gone", retryable=True)
+
+    house.tool(spare)
+    house.tool(main, fallback=FallbackPolicy(tool="tests.spare"), retry=RetryPolicy(attempts=3))
+    execution = await house.run("main", {"value": {"a": [1]}})
+    assert seen == ["{'a': [1]}"] * 3
+    assert execution.result == b'{"a":[1]}'
+
+
 async def test_it_is_in_the_record(house: House) -> None:
     failing(house, NotSent(GONE))
     execution = await house.run("remote")
@@ -256,6 +338,39 @@ async def test_a_tool_in_its_place_that_is_cut_off_leaves_the_outcome_unknown(ho
     execution = await house.run("main")
     assert execution.failure is not None
     assert (execution.state, execution.failure.metadata["outcome"]) == (State.OUTCOME_UNKNOWN, "unknown")
+
+
+Secret = Annotated[str, Field(json_schema_extra={"x-sensitive": True})]
+
+
+@pytest.mark.parametrize("how", ["arguments marked", "arguments", "result marked", "result"])
+@pytest.mark.parametrize("there", [False, True], ids=["here alone", "there too"])
+async def test_what_one_tool_does_not_keep_is_not_kept_by_way_of_another(how: str, there: bool) -> None:
+    def made(name: str, hides: bool, **more: Any) -> Tool:
+        async def plain(word: str) -> str:
+            return word
+
+        async def given(word: SecretStr) -> str:
+            return word.get_secret_value()
+
+        async def giving(word: str) -> Secret:
+            return word
+
+        function = {"arguments marked": given, "result marked": giving}.get(how, plain) if hides else plain
+        if hides and " " not in how:
+            more |= {"keep_arguments": how != "arguments", "keep_result": how != "result"}
+        found = declared_tool(tool(name, effect=READ, **more)(function))
+        assert found is not None
+        return found
+
+    by_arguments = how.startswith("arguments")
+    main = made("tests.main", by_arguments or there, fallback=FallbackPolicy(tool="tests.spare"))
+    spare = made("tests.spare", not by_arguments or there)
+    if there:
+        assert Catalog([main, spare])
+    else:
+        with pytest.raises(DeclarationError, match="would keep"):
+            Catalog([main, spare])
 
 
 async def test_a_tool_that_does_more_takes_nobodys_place() -> None:

@@ -8,7 +8,7 @@ import pytest
 from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Reason, ToolwrightError
 from toolwright_server.execution.attendance import left, outlast
-from toolwright_server.execution.distant import Distant
+from toolwright_server.execution.elsewhere.distant import Distant
 from toolwright_server.execution.flight import Flight
 from toolwright_server.execution.model import Execution, Invocation, State
 from toolwright_server.execution.store import RecordFailed

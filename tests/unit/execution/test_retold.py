@@ -8,7 +8,7 @@ from toolwright_server.catalog.model import Effect
 from toolwright_server.execution.events import Event, Retold, StateChanged
 from toolwright_server.execution.flight import Flight
 from toolwright_server.execution.model import TERMINAL, TRANSITIONS, Source, State
-from toolwright_server.execution.recovery import judged
+from toolwright_server.execution.recovery.takeover import judged
 from toolwright_server.stores.memory.events import LogBounds
 
 from .corridor import flight, row

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -164,6 +165,35 @@ async def test_who_stops_it_between_two_attempts_is_told_that_nothing_happened(h
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("effect", [READ, IDEMPOTENT])
+@pytest.mark.parametrize("stopped", [True, False])
+async def test_that_a_later_attempt_was_not_sent_does_not_take_back_an_earlier_one(
+    house: House, effect: Effect, stopped: bool
+) -> None:
+    waiting, go_on = asyncio.Event(), asyncio.Event()
+
+    async def pause(seconds: float) -> None:
+        del seconds
+        if len(calls) == 2:
+            waiting.set()
+            await go_on.wait()
+
+    house.chances = Chances(pause)
+    calls = counted(house, effect, ToolFailed(BROKEN), NotSent(GONE), NotSent(GONE), NotSent(GONE))
+    begun = await house.begin("remote", request_id="once")
+    await asyncio.wait_for(waiting.wait(), PATIENCE)
+    if stopped:
+        begun.stop(Stop.REQUESTED)
+    go_on.set()
+    assert await begun.ended(PATIENCE)
+    failure = begun.execution.failure
+    assert failure is not None
+    assert failure.metadata.get("outcome") != "not_started"
+    assert begun.execution.state is (State.CANCELLED if stopped else State.FAILED)
+    assert len(calls) == (2 if stopped else 4)
+
+
+@pytest.mark.asyncio
 async def test_a_tool_that_fails_when_it_is_told_to_stop_is_not_tried_again(house: House) -> None:
     begun: list[Any] = []
 
@@ -261,8 +291,9 @@ async def told(story: Story, folder: Path) -> str:
     async def pause(seconds: float) -> None:
         story.now += seconds
 
+    work: Any = SimpleNamespace(arguments={})
     try:
-        await attempts(here, Backend(), Chances(pause, lambda low, high: (low + high) / 2), None)  # pyright: ignore[reportArgumentType]
+        await attempts(here, Backend(), Chances(pause, lambda low, high: (low + high) / 2), work)
     except (NotSent, ToolFailed, Lost) as error:
         return type(error).__name__
     return "answered"

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from tests.databases import Postgres
 from toolwright_server.stores.sql.engine import DatabaseOptions, locate, postgres_engine
-from toolwright_server.stores.sql.notices import PostgresNotices, notify
+from toolwright_server.stores.sql.notices import PostgresNotices
+from toolwright_server.stores.sql.notifying import notify
 
 pytestmark = pytest.mark.asyncio
 PATIENCE = 20.0

@@ -12,10 +12,10 @@ from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Failure, Reason, ToolwrightError
 from toolwright_server.execution.charging import reconciled
 from toolwright_server.execution.evidence import ExecutionEvidence
-from toolwright_server.execution.leases import Lease
 from toolwright_server.execution.model import Execution, State, Stopped
-from toolwright_server.execution.recovery import Recovery
-from toolwright_server.execution.verdict import Verdict
+from toolwright_server.execution.recovery.leases import Lease
+from toolwright_server.execution.recovery.takeover import Recovery
+from toolwright_server.execution.recovery.verdict import Verdict
 from toolwright_server.identity import Caller, Role
 from toolwright_server.records.audit.chain import Chains
 from toolwright_server.records.audit.model import Kind

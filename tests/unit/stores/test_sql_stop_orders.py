@@ -5,7 +5,7 @@ import pytest
 from tests.databases import database, database_url, postgres
 from tests.unit.stores.written import row, writing
 from toolwright_server.errors import ToolwrightError
-from toolwright_server.execution.leases import Lease
+from toolwright_server.execution.recovery.leases import Lease
 from toolwright_server.stores.sql.engine import Database
 from toolwright_server.stores.sql.leases import SqlLeases
 from toolwright_server.stores.sql.stop_orders import SqlStopOrders

@@ -13,8 +13,8 @@ from tests.contracts.executions import row
 from tests.databases import database, database_url, postgres
 from toolwright_server.errors import Failure, Reason, ToolwrightError
 from toolwright_server.execution.model import Execution, State
+from toolwright_server.execution.recovery.verdict import Verdict
 from toolwright_server.execution.usage import used
-from toolwright_server.execution.verdict import Verdict
 from toolwright_server.records.audit.model import Kind
 from toolwright_server.records.usage.model import Dimension, Figures, Group, UsageQuery
 from toolwright_server.stores.sql import rows, usage

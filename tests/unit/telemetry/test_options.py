@@ -18,6 +18,9 @@ from toolwright_server.telemetry.resource import server_resource
         ({"OTEL_SDK_DISABLED": "TRUE", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4317"}, "none", "none"),
         ({"OTEL_SDK_DISABLED": "1"}, "file", "none"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": " "}, "file", "none"),
+        ({"OTEL_TRACES_SAMPLER": "always_off"}, "none", "none"),
+        ({"OTEL_TRACES_SAMPLER": "Always_Off", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x:1"}, "none", "otlp"),
+        ({"OTEL_TRACES_SAMPLER": "parentbased_always_off"}, "file", "none"),
     ],
 )
 def test_the_environment_says_where_signals_go(environ: dict[str, str], traces: str, metrics: str) -> None:
@@ -29,6 +32,7 @@ def test_the_environment_says_where_signals_go(environ: dict[str, str], traces: 
     ("environ", "names"),
     [
         ({"OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER=zipkin"),
+        ({"OTEL_TRACES_EXPORTER": "zipkin", "OTEL_TRACES_SAMPLER": "always_off"}, "OTEL_TRACES_EXPORTER=zipkin"),
         ({"OTEL_METRICS_EXPORTER": "otlp,console"}, "OTEL_METRICS_EXPORTER=otlp,console"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "x", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, "PROTOCOL=http/json"),
         ({"OTEL_METRIC_EXPORT_INTERVAL": "often"}, "OTEL_METRIC_EXPORT_INTERVAL=often"),

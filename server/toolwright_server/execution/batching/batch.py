@@ -12,7 +12,7 @@ from typing import Final
 
 from toolwright_server.errors import Failure, Reason, ToolwrightError
 from toolwright_server.execution.attendance import outlast
-from toolwright_server.execution.distant import Distant
+from toolwright_server.execution.elsewhere.distant import Distant
 from toolwright_server.execution.flight import Flight
 from toolwright_server.execution.model import Execution, Invocation, State
 

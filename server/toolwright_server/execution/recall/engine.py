@@ -15,6 +15,7 @@ from toolwright_server.execution.model import CacheMode, Invocation, Source, Sta
 from toolwright_server.execution.recall.key import Key, key_of
 from toolwright_server.execution.recall.shared import Seat, Shared, Told
 from toolwright_server.execution.recall.store import ImmediateResultStore, Kept, ResultStore
+from toolwright_server.execution.retrying import allowed_attempts
 from toolwright_server.telemetry.caching import CacheMetrics
 
 HIT: Final = "hit"
@@ -109,7 +110,7 @@ class Recall:
             del self._calls[shared.key]
         if flight is None or shared.is_superseded or not _ttl(shared.tool):
             return
-        execution, answer = flight.execution, flight.answer
+        execution, answer = flight.execution, flight.whole
         if execution.state is not State.SUCCEEDED or execution.source is not Source.TOOL:
             return
         if answer is not None and len(answer) <= self._results.limit_bytes:
@@ -133,9 +134,12 @@ class Recall:
 
     def _may_join(self, shared: Shared, invocation: Invocation) -> bool:
         """Not so for a step that would wait for one that waits for it, or for a place that its ancestors may hold; nor
-        for a call that might be answered in the tool's place where it asked for the tool alone.
+        for a call that might be answered in the tool's place where it asked for the tool alone, or that allows more
+        attempts: another caller's haste is not its own.
         """
         if invocation.allow_fallback != shared.allow_fallback:
+            return False
+        if allowed_attempts(shared.tool, invocation) > shared.attempts:
             return False
         if invocation.depth > 0 and not shared.nested:
             return False

@@ -1,29 +1,42 @@
 """What a call does that has joined another one: waits for what comes of it, and makes the call itself if it must."""
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from toolwright_server.errors import ToolwrightError
 from toolwright_server.execution.attendance import naming
 from toolwright_server.execution.backend import NotSent, ToolFailed, Work
 from toolwright_server.execution.flight import Flight
-from toolwright_server.execution.model import Execution, Invocation
-from toolwright_server.execution.recall.shared import Seat, Told
-
-# Makes the call in place of one that ended for reasons of its own. Raises ToolwrightError when it is refused.
-StandIn = Callable[[Invocation], Awaitable[object]]
+from toolwright_server.execution.model import Execution, Invocation, State
+from toolwright_server.execution.nested import Execute, begun, ended
+from toolwright_server.execution.recall.shared import Seat, Told, told_of
 
 
-async def joined(flight: Flight, seat: Seat, stand_in: StandIn, work: Work) -> bytes:
-    """What the call that it has joined was answered. Raises NotSent or ToolFailed with its failure."""
+async def joined(flight: Flight, seat: Seat, stand_in: Execute, work: Work) -> bytes:
+    """What the call that it has joined was answered. Raises NotSent or ToolFailed with its failure.
+
+    `stand_in` makes the call in place of one that ended for reasons of its own, or that has artifacts; it raises
+    ToolwrightError when it is refused.
+    """
     del work
     while (told := await seat.outcome()) is None:
         try:
-            await stand_in(_step(flight))
+            step = await begun(stand_in, _step(flight))
         except ToolwrightError as refused:
             raise NotSent(refused.failure) from None
+        if seat.shared.is_apart:
+            told = await _end(flight, step)
+            break
     return adopted(flight.execution, told)
+
+
+async def _end(flight: Flight, step: Flight) -> Told:
+    await ended(flight, step)
+    if step.execution.state is State.TIMED_OUT:
+        # The time of the one for which it ran is the same, and up in this moment: let that be told so itself.
+        await asyncio.get_running_loop().create_future()
+    return told_of(step)
 
 
 def adopted(execution: Execution, told: Told) -> bytes:

@@ -2,7 +2,8 @@
 
 Whoever comes first leads: its execution calls the tool. The others sit and wait for what comes of it. While anybody
 sits, the leader's caller may leave without ending it. If the leader ends for reasons of its own, or is refused before
-it begins, one of those who sit leads in its place.
+it begins, one of those who sit leads in its place, each at most once. What the tool wrote as artifacts is the leader's
+own: then those who sit make the call each for itself.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from toolwright_server.execution.deadline import Deadline
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.model import Fallback, Invocation, Source, State
 from toolwright_server.execution.recall.key import Key
+from toolwright_server.execution.retrying import allowed_attempts
 
 # Ends that say something of the tool, and not only of the call that had them.
 _SHARED_ENDS: Final = frozenset({State.SUCCEEDED, State.FAILED, State.REJECTED})
@@ -42,7 +44,7 @@ class Told:
 class Seat:
     """One caller's part in a shared call; ends with `leave`, or when it leads. `leads`: it is to make the call."""
 
-    __slots__ = ("_future", "deadline", "invocation", "is_held", "leads", "shared")
+    __slots__ = ("_future", "deadline", "has_led", "invocation", "is_held", "leads", "shared", "told")
 
     def __init__(self, shared: "Shared", invocation: Invocation, deadline: Deadline, *, leads: bool) -> None:
         self.shared = shared
@@ -51,6 +53,9 @@ class Seat:
         self.leads = leads
         # An execution has taken it over, and ends it.
         self.is_held = False
+        # It has made the call in the place of another one, and what came of that was not for all.
+        self.has_led = False
+        self.told: Told | None = None
         self._future: asyncio.Future[None] | None = None
 
     @property
@@ -58,17 +63,27 @@ class Seat:
         """Whether the call is a step in another one."""
         return self.invocation.depth > 0
 
+    @property
+    def attempts(self) -> int:
+        """How many the call allows."""
+        return allowed_attempts(self.shared.tool, self.invocation)
+
     async def begun(self) -> bool:
         """Wait until the call is on its way or over. True: it is not, and this one is to make it."""
-        while not self.leads and self.shared.leader is None and self.shared.told is None:
+        while not self.leads and self.shared.leader is None and not self.is_over:
             await self._wait()
         return self.leads
 
     async def outcome(self) -> Told | None:
-        """Wait for what comes of it. None: this one is to make the call."""
-        while not self.leads and self.shared.told is None:
+        """Wait for what comes of it. None: this one is to make the call, for all or (`is_apart`) for itself."""
+        while not self.leads and not self.is_over:
             await self._wait()
-        return None if self.leads else self.shared.told
+        return None if self.leads else self.told or self.shared.told
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to be waited for."""
+        return self.told is not None or self.shared.told is not None or self.shared.is_apart
 
     def lead(self, flight: Flight) -> None:
         """The execution that makes the call is on its way."""
@@ -91,7 +106,20 @@ class Seat:
 class Shared:
     """See the module. `over` is called at its end, with the execution that made the call, if one did."""
 
-    __slots__ = ("_over", "_seats", "allow_fallback", "is_superseded", "key", "leader", "nested", "told", "tool")
+    __slots__ = (
+        "_leading",
+        "_over",
+        "_seats",
+        "allow_fallback",
+        "attempts",
+        "is_apart",
+        "is_superseded",
+        "key",
+        "leader",
+        "nested",
+        "told",
+        "tool",
+    )
 
     def __init__(self, key: Key, tool: Tool, over: "Callable[[Shared, Flight | None], None]") -> None:
         self.key = key
@@ -102,8 +130,14 @@ class Shared:
         self.nested = False
         # Whether it may end with an answer in the tool's place; see Invocation.
         self.allow_fallback: bool | None = None
+        # How many attempts whoever leads allows.
+        self.attempts = 0
         self.leader: Flight | None = None
+        # In whose place the leader makes the call, if not its own.
+        self._leading: Seat | None = None
         self.told: Told | None = None
+        # Each makes the call for itself.
+        self.is_apart = False
         # A call that came later wants a fresh answer, which is the one to keep.
         self.is_superseded = False
 
@@ -123,7 +157,7 @@ class Shared:
         seat = Seat(self, invocation, deadline, leads=leads)
         self._seats[seat] = None
         if leads:
-            self.nested, self.allow_fallback = seat.nested, invocation.allow_fallback
+            self.nested, self.allow_fallback, self.attempts = seat.nested, invocation.allow_fallback, seat.attempts
         if self.leader is not None:
             self.leader.attend()
         return seat
@@ -131,6 +165,7 @@ class Shared:
     def led_by(self, flight: Flight, seat: Seat) -> None:
         """The call is on its way. Whoever began it for its own execution stays, to be told as the others are."""
         self.leader, seat.leads = flight, False
+        self._leading = None if flight.is_of(seat.invocation) else seat
         flight.followers = self
         if flight.is_of(seat.invocation):
             del self._seats[seat]
@@ -160,28 +195,42 @@ class Shared:
     def landed(self, flight: Flight) -> None:
         """The execution that makes the call has ended and is in the record."""
         self.leader = None
-        if self._is_for_all(flight):
-            self.tell(_told(flight), flight)
+        if not all(each.is_value for each in flight.execution.artifacts):
+            self._part()
+        elif _is_for_all(flight):
+            self.tell(told_of(flight), flight)
         else:
+            self._tell_leading(flight)
             self._vacant()
 
-    def _is_for_all(self, flight: Flight) -> bool:
-        """Not so: a deadline, an order to stop, that a step found no place at once, where others would wait; nor
-        artifacts, which are the execution's own.
-        """
-        execution = flight.execution
-        if execution.artifacts:
-            return False
-        crowded = execution.failure is not None and execution.failure.reason is Reason.CONCURRENCY_LIMITED
-        return execution.state in _SHARED_ENDS and not (crowded and flight.invocation.depth > 0)
+    def _part(self) -> None:
+        """What the tool wrote is the execution's own: nobody else can have it."""
+        self.is_apart = True
+        self._over(self, None)
+        self._wake()
+
+    def _tell_leading(self, flight: Flight) -> None:
+        """Who made the call for all makes it once: an end of its step that says nothing to the others is its own."""
+        seat = self._leading
+        if seat is None or seat not in self._seats:
+            return
+        seat.has_led = True
+        # Its own time is up in the same moment as its step's.
+        if flight.execution.state is not State.TIMED_OUT:
+            del self._seats[seat]
+            seat.told = told_of(flight)
+            seat.wake()
 
     def _vacant(self) -> None:
-        """Who has most time leads; steps come first, because they must never wait for one that waits for a place."""
-        best = max(self._seats, key=lambda seat: (seat.nested, seat.deadline.remaining()), default=None)
+        """Who allows most attempts leads, and of these who has most time; steps come first, because they must never
+        wait for one that waits for a place.
+        """
+        able = (seat for seat in self._seats if not seat.has_led)
+        best = max(able, key=lambda seat: (seat.nested, seat.attempts, seat.deadline.remaining()), default=None)
         if best is None:
             self._over(self, None)
             return
-        self.nested, best.leads = best.nested, True
+        self.nested, self.attempts, best.leads = best.nested, best.attempts, True
         best.wake()
 
     def _wake(self) -> None:
@@ -189,12 +238,20 @@ class Shared:
             seat.wake()
 
 
-def _told(flight: Flight) -> Told:
+def _is_for_all(flight: Flight) -> bool:
+    """Not so: a deadline, an order to stop, that a step found no place at once, where others would wait."""
+    execution = flight.execution
+    crowded = execution.failure is not None and execution.failure.reason is Reason.CONCURRENCY_LIMITED
+    return execution.state in _SHARED_ENDS and not (crowded and flight.invocation.depth > 0)
+
+
+def told_of(flight: Flight) -> Told:
+    """What came of a call that has ended, for others."""
     execution = flight.execution
     return Told(
         execution_id=execution.execution_id,
         user=execution.caller.user,
-        result=flight.answer,
+        result=flight.whole,
         failure=execution.failure,
         rejected=execution.state is State.REJECTED,
         source=Source.JOINED if execution.fallback is None else Source.FALLBACK,

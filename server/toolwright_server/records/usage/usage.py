@@ -20,6 +20,8 @@ from toolwright_server.records.usage.store import UsageStore
 
 # The period when none is named.
 DEFAULT_HOURS: Final = 7 * 24
+# No time can be written behind the last hour of the year 9999, not even one that was only rounded up.
+_LAST_HOUR: Final = 253_402_300_799 // HOUR_SECONDS
 _SLOW: Final = (0.95,)
 
 # The tools that are enabled for a tenant (empty: for nobody in particular), by name and category.
@@ -98,7 +100,7 @@ class Usage:
     def _query(self, asked: Asked, by: Caller) -> UsageQuery:
         tenant, user = _visible(asked.tenant, asked.user, by)
         end = self._clock() if asked.end is None else asked.end
-        until = -int(-end // HOUR_SECONDS)
+        until = min(-int(-end // HOUR_SECONDS), _LAST_HOUR)
         since = until - DEFAULT_HOURS if asked.start is None else int(asked.start // HOUR_SECONDS)
         if since >= until:
             raise invalid("start_time", "is not before end_time")
@@ -133,7 +135,7 @@ def _visible(tenant: str, user: str, by: Caller) -> tuple[str, str]:
     if by.role is Role.AGENT:
         user = user or by.user
     if not by.sees(tenant, user):
-        whose = f"user {user[:64]!r}" if user else f"tenant {tenant[:64]!r}"
+        whose = f"user {user[:64]!r}" if user and tenant == by.tenant else f"tenant {tenant[:64]!r}"
         raise ToolwrightError(Reason.FORBIDDEN, f"the usage of {whose} is not for this credential")
     return tenant, user
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from toolwright_server.execution.leases import Lease
+from toolwright_server.execution.recovery.leases import Lease
 
 
 class MemoryLeases:

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from toolwright_server.execution.leases import Lease
 from toolwright_server.execution.model import Execution
-from toolwright_server.execution.verdict import Judge, Verdict
+from toolwright_server.execution.recovery.leases import Lease
+from toolwright_server.execution.recovery.verdict import Judge, Verdict
 from toolwright_server.stores.memory.leases import MemoryLeases
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from toolwright_server.execution.leases import Lease
+from toolwright_server.execution.recovery.leases import Lease
 from toolwright_server.stores.sql.change import Change, Entry, Fenced, Unkept
 from toolwright_server.stores.sql.engine import Database, sqlite_engine
 from toolwright_server.stores.sql.faults import unavailable

@@ -1,7 +1,6 @@
-"""Tells the servers of one PostgreSQL that something was committed, and hears of it. What exactly they look up anew.
+"""Hears what the servers of one PostgreSQL tell each other with notifying.py. What was changed is looked up anew.
 
-A notice is part of the commit that it tells of: it is sent when that commit is durable, and not without it. Notices
-are lost with a connection, so that whoever listens is also woken whenever there is a new one.
+Notices are lost with a connection, so that whoever listens is also woken whenever there is a new one.
 """
 
 import asyncio
@@ -11,26 +10,17 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs]
-import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from toolwright_server.stores.sql.engine import DatabaseOptions, postgres_engine
+from toolwright_server.stores.sql.notifying import CHANNEL
 
 _logger = logging.getLogger(__name__)
 
-_CHANNEL: Final = "toolwright"
 # After a connection was lost, or was not to be had.
 _RETRY_SECONDS: Final = 2.0
 # A connection that a firewall has forgotten looks like one on which nothing happens.
 _PROBE_SECONDS: Final = 30.0
-
-_NOTIFY: Final = sa.text("SELECT pg_notify(:channel, :topic)")
-
-
-def notify(connection: sa.Connection, topic: str) -> None:
-    """Have every server told once the transaction is committed. Nothing on SQLite, whose file one server has."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(_NOTIFY, {"channel": _CHANNEL, "topic": topic})
 
 
 class PostgresNotices:
@@ -79,7 +69,7 @@ class PostgresNotices:
                 lost.set()
 
             raw.add_termination_listener(ended)
-            await raw.add_listener(_CHANNEL, self._told)
+            await raw.add_listener(CHANNEL, self._told)
             try:
                 self.connected = True
                 self._wake_all()

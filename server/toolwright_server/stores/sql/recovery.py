@@ -13,10 +13,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from toolwright_server.errors import Reason, ToolwrightError
 from toolwright_server.execution.charging import settlements
-from toolwright_server.execution.leases import Lease
 from toolwright_server.execution.model import TERMINAL, Execution, State
+from toolwright_server.execution.recovery.leases import Lease
+from toolwright_server.execution.recovery.verdict import Judge, entry
 from toolwright_server.execution.usage import used
-from toolwright_server.execution.verdict import Judge, entry
 from toolwright_server.records.ledger.model import Move
 from toolwright_server.records.usage.model import Use
 from toolwright_server.stores.sql import rows

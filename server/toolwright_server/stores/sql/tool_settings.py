@@ -19,7 +19,7 @@ from toolwright_server.records.audit.model import Entry, Fact, Kind
 from toolwright_server.stores.sql.change import Change, Unkept
 from toolwright_server.stores.sql.engine import Database
 from toolwright_server.stores.sql.faults import not_started, unavailable
-from toolwright_server.stores.sql.notices import notify
+from toolwright_server.stores.sql.notifying import notify
 from toolwright_server.stores.sql.tables import tool_settings
 from toolwright_server.stores.sql.writer import Writer
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.execution.house import House
 from toolwright_server.catalog.context import ToolError
 from toolwright_server.catalog.model import CircuitPolicy, Effect, RetryPolicy
 from toolwright_server.errors import Failure, Reason
@@ -14,8 +15,6 @@ from toolwright_server.execution.circuits.model import CircuitState
 from toolwright_server.execution.events import Retried
 from toolwright_server.execution.model import Execution, State
 from toolwright_server.identity import ANONYMOUS
-
-from .house import House
 
 POLICY = CircuitPolicy(minimum_calls=2, open_seconds=8.0)
 ONCE = RetryPolicy(attempts=1)

@@ -1,6 +1,6 @@
 """Who is alive: keeps this server's lease, notices its loss, and ends the leases of servers that do not keep theirs.
 
-What dead servers left behind is settled by recovery.py. Never decides by looking at another machine's clock.
+What dead servers left behind is settled by takeover.py. Never decides by looking at another machine's clock.
 """
 
 import asyncio

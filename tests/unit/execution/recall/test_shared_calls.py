@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
+from tests.unit.execution.corridor import invocation, somebody
+from tests.unit.execution.house import PATIENCE, UNLIMITED, House
+from tests.unit.execution.sharing import ADA, BOB, JOINED_ONLY, KEPT, Gate, begun, call, ended, party, told
+from tests.unit.execution.test_admission import allowing
 from toolwright_server.catalog.context import AsyncToolContext, ToolError
 from toolwright_server.catalog.model import CachePolicy, Effect
-from toolwright_server.errors import Reason, ToolwrightError
+from toolwright_server.errors import Reason, ToolwrightError, crowded
 from toolwright_server.execution.attendance import left
+from toolwright_server.execution.backend import NotSent, Work
 from toolwright_server.execution.events import StateChanged
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.model import CacheMode, Source, State, Stopped
 from toolwright_server.limits.model import Kind
-
-from .corridor import invocation, somebody
-from .house import PATIENCE, UNLIMITED, House
-from .sharing import ADA, BOB, JOINED_ONLY, KEPT, Gate, begun, call, ended, party, told
-from .test_admission import allowing
 
 pytestmark = pytest.mark.asyncio
 
@@ -66,6 +66,15 @@ async def test_another_call_is_not_joined(house: House, facts: dict[str, Any]) -
     for each in flights:
         await told(each)
     assert gate.runs == 2
+
+
+async def test_a_call_that_allows_more_attempts_does_not_join_a_hasty_one(house: House) -> None:
+    gate = Gate(house)
+    (hasty,) = await party(house, gate, 1, max_attempts=1)
+    as_hasty, patient = [await begun(house, call(max_attempts=most)) for most in (1, None)]
+    gate.go.set()
+    sources = [(await told(each)).source for each in (hasty, as_hasty, patient)]
+    assert (sources, gate.runs) == ([Source.TOOL, Source.JOINED, Source.TOOL], 2)
 
 
 async def test_all_get_the_failure_of_the_tool_each_under_its_own_name(house: House) -> None:
@@ -333,6 +342,34 @@ async def test_when_the_callers_of_steps_are_gone_the_others_call_the_tool_again
     await gate.until(2)
     gate.go.set()
     assert ((await told(root)).result, gate.stopped) == (b"2", 1)
+
+
+async def test_a_step_that_finds_no_place_when_it_calls_again_is_told_so_and_does_not_go_on_asking(
+    house: House,
+) -> None:
+    runs: list[Work] = []
+
+    async def script(work: Work) -> bytes:
+        runs.append(work)
+        if len(runs) == 1:
+            work.reporter.started()
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+        raise NotSent(crowded(1, "every worker is busy"))
+
+    async def stepping(context: AsyncToolContext) -> Any:
+        return await context.call("tests.remote")
+
+    house.remote(script, cache=JOINED_ONLY)
+    house.tool(stepping)
+    first, second = [await begun(house, invocation("tests.stepping", caller=ADA)) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    assert (len(runs), house.executor.running) == (1, 4)
+    assert house.executor.stop(first.execution.execution_id, Stop.REQUESTED)
+    row = await told(second)
+    assert row.failure is not None
+    assert (row.state, row.failure.metadata["nested_reason"]) == (State.FAILED, "CONCURRENCY_LIMITED")
+    assert len(runs) == 2
 
 
 async def test_calls_of_the_tenant_are_joined_where_the_tool_says_so(house: House) -> None:

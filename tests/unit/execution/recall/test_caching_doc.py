@@ -9,7 +9,7 @@ from toolwright_server.catalog.model import CachePolicy
 from toolwright_server.settings import Settings
 from toolwright_server.telemetry import Metrics
 
-TEXT = (Path(__file__).parents[3] / "docs" / "caching.md").read_text()
+TEXT = (Path(__file__).parents[4] / "docs" / "caching.md").read_text()
 
 
 def test_the_example_declares_a_tool_that_shares_its_answers() -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from toolwright_server.execution.evidence import outcome_entry
-from toolwright_server.execution.leases import Lease
 from toolwright_server.execution.model import Execution
+from toolwright_server.execution.recovery.leases import Lease
 from toolwright_server.identity import Caller
 from toolwright_server.records.audit.model import Entry, Fact, Kind
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from toolwright_server.errors import Reason, ToolwrightError
+from toolwright_server.execution.elsewhere.stop_orders import StopOrders
 from toolwright_server.execution.model import Execution
-from toolwright_server.execution.stop_orders import StopOrders
 
 pytestmark = pytest.mark.asyncio
 PATIENCE = 5.0

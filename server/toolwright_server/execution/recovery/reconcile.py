@@ -21,7 +21,7 @@ from toolwright_server.errors import Failure, Reason, ToolwrightError, invalid
 from toolwright_server.execution.charging import reconciled
 from toolwright_server.execution.model import Execution, State
 from toolwright_server.execution.outcome import NOT_STARTED
-from toolwright_server.execution.verdict import Verdict, VerdictStore
+from toolwright_server.execution.recovery.verdict import Verdict, VerdictStore
 from toolwright_server.identity import Caller
 from toolwright_server.records.audit.model import Fact, Kind
 

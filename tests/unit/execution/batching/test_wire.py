@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.execution.corridor import UNTRACED, row
 from toolwright.v1 import common_pb2 as pb
 from toolwright.v1.tool_execution_pb2 import BatchExecuteRequest
 from toolwright_server.errors import Failure, Reason, ToolwrightError, Violation
@@ -13,8 +14,6 @@ from toolwright_server.execution.batching.batch import Ended
 from toolwright_server.execution.model import Execution, State
 from toolwright_server.identity import Caller
 from toolwright_server.rpc.call import RpcCall
-
-from .corridor import UNTRACED, row
 
 LIMIT = 4 << 20
 ADA = Caller("acme", "key-1", "ada")

@@ -2,18 +2,17 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.unit.execution.corridor import row
 from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Reason
-from toolwright_server.execution import recovery
-from toolwright_server.execution.leases import Lease
 from toolwright_server.execution.model import TERMINAL, Execution, State, Stopped
-from toolwright_server.execution.recovery import Recovery, judged
-from toolwright_server.execution.verdict import Verdict
+from toolwright_server.execution.recovery import takeover
+from toolwright_server.execution.recovery.leases import Lease
+from toolwright_server.execution.recovery.takeover import Recovery, judged
+from toolwright_server.execution.recovery.verdict import Verdict
 from toolwright_server.records.audit.model import Kind
 from toolwright_server.stores.memory.leases import MemoryLeases
 from toolwright_server.stores.memory.recovery import MemoryRecovery
-
-from .corridor import row
 
 ALIVE, DEAD = Lease("alive", 2), Lease("dead", 1)
 
@@ -67,7 +66,7 @@ async def test_an_earlier_process_of_the_same_name_is_dead() -> None:
 
 @pytest.mark.asyncio
 async def test_more_than_a_batch_is_settled_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "BATCH", 3)
+    monkeypatch.setattr(takeover, "BATCH", 3)
     ward = Ward()
     for number in range(7):
         ward.add(f"left-{number}", DEAD)

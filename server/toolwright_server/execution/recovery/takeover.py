@@ -10,9 +10,9 @@ from typing import Final
 
 from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Failure, Reason
-from toolwright_server.execution.leases import Lease
 from toolwright_server.execution.model import Execution, State, Stopped
-from toolwright_server.execution.verdict import Verdict, VerdictStore
+from toolwright_server.execution.recovery.leases import Lease
+from toolwright_server.execution.recovery.verdict import Verdict, VerdictStore
 from toolwright_server.records.audit.model import Kind
 
 _logger = logging.getLogger(__name__)

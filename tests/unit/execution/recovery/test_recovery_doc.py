@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from tests.unit.execution.corridor import row
 from toolwright_server import Found, NotDone, StillUnknown
 from toolwright_server.catalog.functions import declared_tool
 from toolwright_server.main import app
 
-from .corridor import row
-
-TEXT = (Path(__file__).parents[3] / "docs" / "recovery.md").read_text()
+TEXT = (Path(__file__).parents[4] / "docs" / "recovery.md").read_text()
 
 
 def snippet(language: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import pytest
 
 from toolwright_server.errors import Reason, ToolwrightError
-from toolwright_server.execution.leases import Lease, LeaseKeeper
+from toolwright_server.execution.recovery.leases import Lease, LeaseKeeper
 from toolwright_server.stores.memory.leases import MemoryLeases
 
 pytestmark = pytest.mark.asyncio

@@ -4,6 +4,10 @@ import time
 
 import pytest
 
+from tests.unit.execution.corridor import somebody
+from tests.unit.execution.house import House
+from tests.unit.execution.sharing import ADA, BOB, KEPT, Gate, call, ended
+from tests.unit.execution.test_admission import allowing
 from toolwright_server.catalog.context import ToolError
 from toolwright_server.catalog.model import CachePolicy
 from toolwright_server.catalog.settings_model import ToolSettings
@@ -14,11 +18,6 @@ from toolwright_server.execution.recall.engine import Results
 from toolwright_server.identity import Caller
 from toolwright_server.limits.model import Kind
 from toolwright_server.stores.memory.results import MemoryResultStore, ResultBounds
-
-from .corridor import somebody
-from .house import House
-from .sharing import ADA, BOB, KEPT, Gate, call, ended
-from .test_admission import allowing
 
 pytestmark = pytest.mark.asyncio
 

@@ -5,8 +5,8 @@ Only its row tells of it. Waiting for it and leaving it change nothing about it.
 
 import asyncio
 
+from toolwright_server.execution.elsewhere.joining import Joining
 from toolwright_server.execution.events import Event, Happening, state_changes
-from toolwright_server.execution.joining import Joining
 from toolwright_server.execution.model import Execution, Invocation
 
 

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 from pydantic import BaseModel, Field
 
+from tests.unit.execution.corridor import row
 from toolwright_server import Found, NotDone, StillUnknown, UnknownExecution
 from toolwright_server.catalog.functions import declared_tool, tool
 from toolwright_server.catalog.look_up import LookedUp
@@ -15,14 +16,12 @@ from toolwright_server.catalog.model import Effect, FallbackPolicy, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import Failure, Reason, ToolwrightError
 from toolwright_server.execution.model import TERMINAL, Execution, State
-from toolwright_server.execution.reconcile import Declared, Reconciler
-from toolwright_server.execution.verdict import Verdict, entry
+from toolwright_server.execution.recovery.reconcile import Declared, Reconciler
+from toolwright_server.execution.recovery.verdict import Verdict, entry
 from toolwright_server.identity import Caller, Role
 from toolwright_server.records.audit.model import Kind
 from toolwright_server.stores.memory.leases import MemoryLeases
 from toolwright_server.stores.memory.recovery import MemoryRecovery
-
-from .corridor import row
 
 pytestmark = pytest.mark.asyncio
 PATIENCE = 5.0

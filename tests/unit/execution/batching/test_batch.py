@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
+from tests.unit.execution.corridor import invocation
+from tests.unit.execution.house import PATIENCE, House, WatchedStore
 from toolwright_server.catalog.model import Effect
 from toolwright_server.errors import Reason, ToolwrightError, invalid
 from toolwright_server.execution.batching.batch import READ_AT_ONCE_BYTES, Batch, Call, Ended, Execute, run
 from toolwright_server.execution.flight import Flight, Stop
 from toolwright_server.execution.model import Execution, Invocation, State
-
-from .corridor import invocation
-from .house import PATIENCE, House, WatchedStore
 
 pytestmark = pytest.mark.asyncio
 

@@ -4,11 +4,10 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 import pytest_asyncio
 
+from tests.unit.execution.corridor import row
 from toolwright_server.errors import Reason, ToolwrightError
-from toolwright_server.execution.joining import Joining
+from toolwright_server.execution.elsewhere.joining import Joining
 from toolwright_server.execution.model import Execution, State
-
-from .corridor import row
 
 pytestmark = pytest.mark.asyncio
 PATIENCE = 5.0

@@ -1,0 +1,1 @@
+"""Executions that another server runs: waiting for them, and telling them to stop, through the shared record."""
