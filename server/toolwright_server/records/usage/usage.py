@@ -30,7 +30,6 @@ _SLOW: Final = (0.95,)
 # The tools that are enabled for a tenant (empty: for nobody in particular), by name and category.
 Offered = Callable[[str], Sequence[tuple[str, str]]]
 
-
 # What a row is sorted by: the figure, and then its group. Empty: before all.
 Place = tuple[float | str, ...]
 
@@ -41,8 +40,6 @@ class Asked:
 
     `limit`: most rows to answer; only those `behind` a place.
     """
-
-    limit: int
 
     dimensions: tuple[Dimension, ...] = ()
     start: float | None = None
@@ -55,6 +52,7 @@ class Asked:
     order: Order = Order.DIMENSIONS
     unused: bool = False
     behind: Place = ()
+    limit: int = 100
 
 
 @dataclass(frozen=True, slots=True)
