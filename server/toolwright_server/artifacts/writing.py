@@ -93,6 +93,9 @@ class ArtifactFile:
         with self._lock:
             if self._draft is not None:
                 raise ValueError("an artifact is written once")
+            if self._refused is not None:
+                # It was given up before a thread came to begin it.
+                raise self._refused
             self._drafts = self._begin()
             self._draft = draft = self._drafts.open(self._name, self._media_type)
             try:

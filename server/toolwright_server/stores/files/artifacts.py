@@ -38,10 +38,15 @@ class FileArtifacts:
 
     @asynccontextmanager
     async def reading(self, execution_id: str, number: int) -> AsyncGenerator["_File"]:
+        opening = asyncio.get_running_loop().run_in_executor(None, self._open, execution_id, number)
         try:
-            descriptor = await asyncio.to_thread(self._open, execution_id, number)
+            descriptor = await asyncio.shield(opening)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise BytesMissing from error
+        except BaseException:
+            # Nobody is told the descriptor any more, and a thread cannot be kept from opening it.
+            opening.add_done_callback(_close)
+            raise
         try:
             yield _File(descriptor)
         finally:
@@ -75,6 +80,11 @@ class FileArtifacts:
                 for name in (artifact_id(execution_id, number), f"{artifact_id(execution_id, number)}{PART}"):
                     with suppress(FileNotFoundError):
                         (self._folder / name).unlink()
+
+
+def _close(opening: "asyncio.Future[int]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        os.close(opening.result())
 
 
 class _File:
