@@ -32,9 +32,10 @@ class ArtifactKeeper:
         desk = self._desks[execution_id] = Desk(self._limits, self.room, partial(self.store.path, execution_id))
         return desk
 
-    def is_at_work(self, execution_id: str) -> bool:
-        """Whether its artifacts are being written, or not recorded yet."""
-        return execution_id in self._desks
+    @property
+    def at_work(self) -> set[str]:
+        """The executions whose artifacts are being written, or not recorded yet."""
+        return set(self._desks)
 
     async def moved(self, desk: Desk, value: bytes) -> int:
         """Write a returned value down as an artifact: its number, or 0 when it gets no place."""
@@ -53,10 +54,11 @@ class ArtifactKeeper:
     def dismiss(self, execution_id: str, desk: Desk, kept: Sequence[Artifact]) -> None:
         """It is recorded: erase, in the background, what was begun and is not kept."""
         gone = sorted(set(desk.numbers) - {artifact.number for artifact in kept})
+        size = sum(artifact.size_bytes for artifact in kept)
         if not gone:
-            self._desks.pop(execution_id, None)
+            self._let_go(execution_id, desk, size)
             return
-        task = asyncio.get_running_loop().create_task(self._erase(execution_id, gone), name="artifacts")
+        task = asyncio.get_running_loop().create_task(self._erase(execution_id, desk, gone, size), name="artifacts")
         self._erasing.add(task)
         task.add_done_callback(self._erasing.discard)
 
@@ -65,14 +67,20 @@ class ArtifactKeeper:
         if self._erasing:
             await asyncio.wait(self._erasing)
 
-    async def _erase(self, execution_id: str, numbers: Sequence[int]) -> None:
+    async def _erase(self, execution_id: str, desk: Desk, numbers: Sequence[int], size: int) -> None:
+        left: int | None = None
         try:
             await self.store.erase({execution_id: numbers})
+            left = size
         except OSError:
             # Whoever sweeps finds it.
             _logger.exception("unwanted artifacts of %s could not be erased", execution_id)
         finally:
-            self._desks.pop(execution_id, None)
+            self._let_go(execution_id, desk, left)
+
+    def _let_go(self, execution_id: str, desk: Desk, left: int | None) -> None:
+        desk.dismiss(left)
+        self._desks.pop(execution_id, None)
 
 
 def _written(file: ArtifactFile, value: bytes) -> int:
