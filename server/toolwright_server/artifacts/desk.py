@@ -121,7 +121,7 @@ class Desk:
     def close(self, number: int, written: Written) -> None:
         with self._lock:
             entry = self._entries.get(number)
-            if entry is None or written.size_bytes > entry.reserved:
+            if entry is None or entry.written is not None or written.size_bytes > entry.reserved:
                 raise ArtifactRefused(Failure(Reason.TOOL_FAILED, "the call has ended: its artifact is gone"))
             self._give_back(entry.reserved - written.size_bytes)
             entry.reserved = written.size_bytes
