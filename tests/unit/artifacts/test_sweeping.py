@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,24 @@ async def test_a_sweep_counts_what_is_reserved_and_not_what_is_written_of_it(tmp
     await ended(keeping, desk, "a")
     await sweep.run()
     assert keeping.room.used_bytes == 20 + 4
+
+
+async def test_what_is_given_its_name_while_it_is_erased_is_erased(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = Path(tmp_path, put(tmp_path, "a.1.part"))
+    unlink = Path.unlink
+
+    def unlinked(path: Path) -> None:
+        try:
+            unlink(path)
+        finally:
+            with suppress(FileNotFoundError):
+                part.rename(part.with_suffix(""))
+
+    monkeypatch.setattr(Path, "unlink", unlinked)
+    await FileArtifacts(tmp_path).erase({IDS["a"]: [1]})
+    assert left(tmp_path) == set()
 
 
 class Busy(FileArtifacts):

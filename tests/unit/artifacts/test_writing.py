@@ -139,6 +139,17 @@ def test_what_is_written_after_the_call_has_ended_is_refused(make_desk: Callable
     assert room.used_bytes == 0
 
 
+def test_what_is_refused_when_it_is_whole_is_taken_away(make_desk: Callable[..., Desk], tmp_path: Path) -> None:
+    desk = make_desk()
+    file = ArtifactFile(lambda: desk, "a", "text/plain")
+    file.open()
+    file.write(b"x")
+    end(desk)
+    with pytest.raises(ArtifactRefused, match="the call has ended"):
+        file.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_attempt_begins_anew(make_desk: Callable[..., Desk], room: Room) -> None:
     desk = make_desk()
     write(desk, "first")

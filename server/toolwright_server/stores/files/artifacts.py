@@ -77,9 +77,11 @@ class FileArtifacts:
     def _erase(self, which: Mapping[str, Sequence[int]]) -> None:
         for execution_id, numbers in which.items():
             for number in numbers:
-                for name in (artifact_id(execution_id, number), f"{artifact_id(execution_id, number)}{PART}"):
+                name = artifact_id(execution_id, number)
+                # In this order: what is given its name meanwhile is found under that, or has no file to give it to.
+                for path in (self._folder / f"{name}{PART}", self._folder / name):
                     with suppress(FileNotFoundError):
-                        (self._folder / name).unlink()
+                        path.unlink()
 
 
 def _close(opening: "asyncio.Future[int]") -> None:
