@@ -139,7 +139,7 @@ class Desk:
             self._entries.clear()
 
     def end(self, *, keep: bool, expire_time: float | None, value_number: int = 0) -> tuple[Artifact, ...]:
-        """Nothing may follow. What is whole, if it is kept; anything else is to be erased."""
+        """Nothing may follow. What is whole, if it is kept or the value; anything else is to be erased."""
         with self._lock:
             self._is_closed = True
             found = tuple(
@@ -154,7 +154,7 @@ class Desk:
                     number == value_number,
                 )
                 for number, entry in self._entries.items()
-                if keep and entry.written is not None
+                if entry.written is not None and (keep or number == value_number)
             )
             self._entries.clear()
             return found

@@ -214,6 +214,17 @@ async def test_what_failed_attempts_wrote_is_counted_until_it_is_erased(tmp_path
     assert left(tmp_path) == {f"{IDS['a']}.10"}
 
 
+async def test_nothing_becomes_whole_any_more_while_what_was_begun_is_erased(tmp_path: Path) -> None:
+    keeping = keeper(tmp_path)
+    desk = keeping.desk(IDS["a"])
+    file = begun(desk)
+    keeping.dismiss(IDS["a"], desk, ())
+    with pytest.raises(ArtifactRefused):
+        file.close()
+    await keeping.close()
+    assert left(tmp_path) == set()
+
+
 async def test_what_cannot_be_erased_takes_room_until_a_sweep_erases_it(tmp_path: Path) -> None:
     keeping = keeper(tmp_path)
     desk = keeping.desk(IDS["a"])
