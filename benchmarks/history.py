@@ -35,6 +35,7 @@ from toolwright_server.stores.sql.postgres import PostgresSink
 from toolwright_server.stores.sql.sqlite import SqliteSink
 from toolwright_server.stores.sql.writer import DAY_SECONDS, Writer, WriterOptions
 
+from .stores import postgres_alone
 from .usage import report_costs, report_usage
 
 TENANTS, USERS = 10, 100
@@ -53,7 +54,9 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.history", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--count", type=int, default=1_000_000, help="executions (default 1,000,000)")
     parser.add_argument("--days", type=float, default=7.0, help="in which they were made, until now (default 7)")
-    parser.add_argument("--database-url", default="", help="default: a SQLite file in a temporary folder")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--database-url", default="", help="default: a SQLite file in a temporary folder")
+    where.add_argument("--postgres", action="store_true", help="a PostgreSQL that is started for it and ended with it")
     parser.add_argument("--synchronous", choices=("full", "normal", "off"), default="normal", help="of SQLite")
     return parser.parse_args(given)
 
@@ -239,7 +242,10 @@ async def run(chosen: argparse.Namespace, folder: Path) -> None:
 def main(given: Sequence[str]) -> int:
     """As the module says."""
     chosen = arguments(given)
-    with tempfile.TemporaryDirectory(prefix="toolwright-history-") as folder, contextlib.suppress(KeyboardInterrupt):
+    with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="toolwright-history-"))
+        if chosen.postgres:
+            chosen.database_url = stack.enter_context(postgres_alone())
         uvloop.run(run(chosen, Path(folder)))
     return 0
 

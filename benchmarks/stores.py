@@ -30,6 +30,30 @@ def shared_counters() -> Generator[dict[str, str]]:
 
 
 @contextmanager
+def postgres_alone() -> Generator[str]:
+    """A PostgreSQL alone, running, as the URL of an empty database of it. It does not wait for the disk.
+
+    Raises:
+        RuntimeError: it cannot run on this machine; says why.
+    """
+    # Not in the benchmark's folder: another user runs it, and the path of its socket must be short.
+    folder = Path(tempfile.mkdtemp(prefix="tw-bench-"))
+    postgres = None
+    try:
+        try:
+            postgres = Postgres(folder)
+            postgres.create()
+            postgres.start()
+        except NoPostgresError as error:
+            raise RuntimeError(str(error)) from error
+        yield postgres.make_database()
+    finally:
+        if postgres is not None:
+            postgres.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def shared_stores() -> Generator[dict[str, str]]:
     """Both, running, as settings of a server that uses them; empty.
 

@@ -22,7 +22,8 @@ class Acted:
     key: str
 
 
-async def _ask(question: Mapping[str, str]) -> dict[str, Any]:
+async def ask(question: Mapping[str, Any]) -> dict[str, Any]:
+    """What the counter's process answers."""
     reader, writer = await asyncio.open_unix_connection(os.environ["COUNTER_SOCKET"])
     try:
         writer.write(json.dumps(question).encode() + b"\n")
@@ -33,14 +34,14 @@ async def _ask(question: Mapping[str, str]) -> dict[str, Any]:
 
 async def _act(context: AsyncToolContext, key: str, before: float, after: float) -> Acted:
     await asyncio.sleep(before)
-    answer = await _ask({"what": "act", "execution_id": context.execution_id, "key": key})
+    answer = await ask({"what": "act", "execution_id": context.execution_id, "key": key})
     await asyncio.sleep(after)
     return Acted(answer["number"], key)
 
 
 async def look_up(arguments: dict[str, Any] | None, execution: UnknownExecution) -> Found | NotDone:
     """Whether it happened: the other process knows."""
-    answer = await _ask({"what": "look", "execution_id": execution.execution_id})
+    answer = await ask({"what": "look", "execution_id": execution.execution_id})
     if answer["number"] is None:
         return NotDone()
     return Found({"number": answer["number"], "key": (arguments or {}).get("key")})

@@ -2,7 +2,8 @@
 
 At each effect it looks into the database itself, with a connection of its own: was the intent committed by then? A
 question about an execution (what a look-up function asks) also rules it out from then on, if it was not done yet: what
-a killed server sent may still be on its way.
+a killed server sent may still be on its way. An attempt (`try`) is written down in a file of its own, and may be
+refused before anything happens.
 
 Run as `python -m tests.counter SOCKET FILE DATABASE`; prints a line when it listens. DATABASE is the path of a SQLite
 file, the URL of a PostgreSQL, or empty: then nothing is looked up.
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,17 @@ class Effect:
     intended: bool | None
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt that came here. `done`: it was not refused; `acted`: and had a side effect; `intended` as above."""
+
+    execution_id: str
+    key: str
+    done: bool
+    acted: bool
+    intended: bool | None
+
+
 class Counter:
     """Started by `running_counter`: where its socket and its file are."""
 
@@ -49,6 +61,15 @@ class Counter:
     def effects(self) -> list[Effect]:
         """All side effects so far, in their order."""
         return [Effect(**json.loads(line)) for line in self.file.read_text().splitlines()]
+
+    def attempts(self) -> list[Attempt]:
+        """All attempts so far, in their order."""
+        return [Attempt(**json.loads(line)) for line in _beside(self.file).read_text().splitlines()]
+
+
+def _beside(file: Path) -> Path:
+    """Where attempts are written down."""
+    return file.with_name("attempts.jsonl")
 
 
 @contextlib.contextmanager
@@ -77,14 +98,17 @@ class _Ledger:
     """The file, and what it says."""
 
     def __init__(self, file: Path, intended: Intended | None) -> None:
-        self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._file, self._attempts = (
+            os.open(each, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) for each in (file, _beside(file))
+        )
         self._intended = intended
         self._numbers: dict[str, int] = {}
+        self._tried: dict[str, int] = {}
         self._ruled_out: set[str] = set()
         self._count = 0
 
-    async def answer(self, asked: dict[str, str]) -> dict[str, Any]:
-        """Does what is asked: `act` counts a side effect, `look` says whether it happened."""
+    async def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Does what is asked: `act` counts a side effect, `look` says whether it happened, `try` attempts one."""
         execution_id = asked["execution_id"]
         if asked["what"] == "look":
             number = self._numbers.get(execution_id)
@@ -94,12 +118,25 @@ class _Ledger:
         intended = None if self._intended is None else await self._intended(execution_id)
         if execution_id in self._ruled_out:
             return {"ruled_out": True}
+        if asked["what"] == "try" and not self._goes_on(asked, intended):
+            return {"refused": True}
+        if not asked.get("acts", True):
+            return {"number": self._tried[execution_id]}
         self._count += 1
         # The first one counts for who looks; a second line of the same id is what the tests must find.
         self._numbers.setdefault(execution_id, self._count)
         effect = {"number": self._count, "execution_id": execution_id, "key": asked["key"], "intended": intended}
         os.write(self._file, json.dumps(effect).encode() + b"\n")
         return {"number": self._count}
+
+    def _goes_on(self, asked: dict[str, Any], intended: bool | None) -> bool:
+        """Writes an attempt down; the first `refused` ones of an execution go no further."""
+        execution_id = asked["execution_id"]
+        tried = self._tried[execution_id] = self._tried.get(execution_id, 0) + 1
+        done = tried > asked["refused"]
+        attempt = Attempt(execution_id, asked["key"], done, done and asked["acts"], intended)
+        os.write(self._attempts, json.dumps(asdict(attempt)).encode() + b"\n")
+        return done
 
 
 def _in_sqlite(path: str) -> Intended:

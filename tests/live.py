@@ -51,7 +51,9 @@ class LiveServer:
         return self.process.pid
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        # What has no end yet is being written.
+        whole = self.log.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def called(self, execution_id: str) -> list[dict[str, Any]]:
         """The call log's lines about one execution."""

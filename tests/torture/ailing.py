@@ -4,6 +4,7 @@ When circuits changed is what the server's own log says.
 """
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from tests.live import LiveServer, execute_request
+from tests.live import LiveServer, eventually, execute_request
 from tests.refused import unpacked
 from tests.upstream import Fault, Upstream
 from tests.upstream_tools import POLICY, RETRY, name_of
@@ -106,8 +107,12 @@ HEAD = (
 )
 
 
-async def suffer(server: LiveServer, upstream: Upstream, illness: Illness, seconds: float) -> None:
-    """Let the upstream be ill for so long, and then until it is well for its callers."""
+async def suffer(
+    server: LiveServer, upstream: Upstream, illness: Illness, seconds: float, *, patience: float = 0.0
+) -> None:
+    """Let the upstream be ill for so long, and up to `patience` longer until its circuit opens; then until it is well
+    for its callers.
+    """
     path = upstream.path(illness.name)
     path.fault, path.ratio = illness.fault, illness.percent / 100
     async with grpc.aio.insecure_channel(server.address, options=[("grpc.enable_retries", 0)]) as channel:
@@ -116,15 +121,22 @@ async def suffer(server: LiveServer, upstream: Upstream, illness: Illness, secon
             for _ in range(CALLERS):
                 group.create_task(_caller(stub, illness))
             await asyncio.sleep(seconds)
+            # Whether it has opened is judged below, with all the rest.
+            with contextlib.suppress(AssertionError):
+                await asyncio.to_thread(eventually, lambda: _changes(server, illness), patience, REST_SECONDS)
             path.ratio, illness.healed = 0.0, time.time()
     illness.reached = [seen.at for seen in path.seen]
-    for line in server.lines():
-        if line.get("circuit") == illness.name:
-            at = datetime.fromisoformat(line["time"]).timestamp()
-            if line["circuit_state"] == "open":
-                illness.openings.append(at)
-            elif line["circuit_state"] == "half_open":
-                illness.probes.append(at)
+    for line in _changes(server, illness):
+        at = datetime.fromisoformat(line["time"]).timestamp()
+        if line["circuit_state"] == "open":
+            illness.openings.append(at)
+        elif line["circuit_state"] == "half_open":
+            illness.probes.append(at)
+
+
+def _changes(server: LiveServer, illness: Illness) -> list[dict[str, Any]]:
+    """What the log says of its circuit."""
+    return [line for line in server.lines() if line.get("circuit") == illness.name]
 
 
 async def _caller(stub: Any, illness: Illness) -> None:

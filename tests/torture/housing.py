@@ -3,8 +3,8 @@
 import contextlib
 import random
 import time
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.counter import Counter
@@ -19,7 +19,7 @@ KILLED_STARTS = 8
 @dataclass
 class House:
     """What the servers share. `database_url` empty: a SQLite file in each one's data directory, which is `data_dir`
-    where that is given, and else one for each slot.
+    where that is given, and else one for each slot. `more` are further settings.
     """
 
     folder: Path
@@ -27,6 +27,8 @@ class House:
     database_url: str = ""
     data_dir: Path | None = None
     lives: int = 0
+    tools: Path = TOOLS
+    more: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def settings(self, slot: str) -> dict[str, str]:
         """The environment of the servers in a slot, one after the other."""
@@ -37,19 +39,20 @@ class House:
             "TOOLWRIGHT_AUDIT_KEY_FILE": str(self.folder / "audit.key"),
             "TOOLWRIGHT_LEASE_SECONDS": str(LEASE_SECONDS),
             "COUNTER_SOCKET": str(self.counter.socket),
+            **self.more,
         }
         return {name: value for name, value in settings.items() if value}
 
     @contextlib.contextmanager
     def life(self, slot: str = "one", **settings: str) -> Generator[LiveServer]:
         """A server that answers."""
-        with live_server(self._folder(), "--tools", str(TOOLS), env=self.settings(slot) | settings) as server:
+        with live_server(self._folder(), "--tools", str(self.tools), env=self.settings(slot) | settings) as server:
             yield server
 
     def hard_life(self, chance: random.Random, slot: str = "one") -> contextlib.AbstractContextManager[LiveServer]:
         """The same; now and then another one was killed before while it started."""
         if self.lives % KILLED_STARTS == KILLED_STARTS - 1:
-            with starting_server(self._folder(), "--tools", str(TOOLS), env=self.settings(slot)) as server:
+            with starting_server(self._folder(), "--tools", str(self.tools), env=self.settings(slot)) as server:
                 time.sleep(chance.uniform(0.2, 2.0))
                 server.process.kill()
                 server.process.wait(10)

@@ -8,8 +8,9 @@ import asyncio
 import itertools
 import json
 import random
+import time
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -23,10 +24,15 @@ from toolwright_server.errors import IN_BAND
 
 CALLERS = 24
 CALL_SECONDS = 30.0
-# Weights of the tools: most calls are those for which something may go wrong.
-TOOLS = {"acting.act": 4, "acting.act_known": 4, "acting.put": 1, "acting.read": 2}
-ACTS = frozenset({"acting.act", "acting.act_known"})
+# Tools with side effects, and those of them whose outcome can be looked up.
+KNOWN = frozenset({"acting.act_known", *(f"faltering.{name}_known" for name in ("act", "order", "elsewhere"))})
+ACTS = KNOWN | {
+    *(f"faltering.{name}" for name in ("act", "order", "elsewhere", "order_fixed")),
+    *("acting.act", "writing.act", "writing.worker"),
+}
 UNPROTECTED, REPEATED, BATCHED = 0.1, 0.05, 0.15
+# Calls that narrow the attempts, to so many at most.
+NARROWED, MOST_ATTEMPTS = 0.2, 5
 # Calls of a batch, at most.
 BATCH_CALLS = 12
 # The longest pause before the side effect, and after it: what a kill can fall into.
@@ -36,8 +42,22 @@ CHANNEL = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
 
 
 @dataclass(frozen=True, slots=True)
+class Mix:
+    """What is called: tools by weight, and `more` arguments than all have, drawn for each call."""
+
+    tools: Mapping[str, int]
+    more: Callable[[random.Random], dict[str, Any]] = lambda _: {}
+
+
+# Most calls are those for which something may go wrong.
+ACTING = Mix({"acting.act": 4, "acting.act_known": 4, "acting.put": 1, "acting.read": 2})
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
-    """One answer. `code` is gRPC's name; `outcome` what a refusal says of the work; the rest comes with OK."""
+    """One answer. `code` is gRPC's name; `outcome` what a refusal says of the work; the rest comes with OK: `instead`
+    is the tool that answered in the place of the one that was called, and `replaced` why; `artifacts` by id and digest.
+    """
 
     code: str
     reason: str = ""
@@ -45,12 +65,17 @@ class Told:
     outcome: str = ""
     state: int = 0
     value: str = ""
+    attempts: int = 0
+    source: int = 0
+    instead: str = ""
+    replaced: str = ""
+    artifacts: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)
 class Asked:
     """One call that somebody wants made once. Without `request_id` it is never repeated. `lost`: how often the
-    connection broke; `refused`: when the server said that it could not, for the time being.
+    connection broke; `refused`: when the server said that it could not, for the time being; `most`: attempts.
     """
 
     key: str
@@ -61,14 +86,17 @@ class Asked:
     told: list[Told] = field(default_factory=list[Told])
     refused: list[Told] = field(default_factory=list[Told])
     lost: int = 0
+    more: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    most: int | None = None
 
     @property
     def answers(self) -> list[Told]:
         return [told for told in self.told if told.code == "OK"]
 
     def request(self) -> Any:
-        arguments = {"key": self.key, "before": self.before, "after": self.after}
-        return execute_request(self.tool, arguments, request_id=self.request_id)
+        arguments = {"key": self.key, "before": self.before, "after": self.after, **self.more}
+        limits = {} if self.most is None else {"max_attempts": self.most}
+        return execute_request(self.tool, arguments, request_id=self.request_id, **limits)
 
 
 class Stubs:
@@ -87,9 +115,15 @@ class Stubs:
 
 
 class Load:
-    """All calls of a test, over as many lives of its servers as it has. `unanswered` waits for the next one."""
+    """All calls of a test, over as many lives of its servers as it has. `unanswered` waits for the next one.
 
-    def __init__(self, seed: int) -> None:
+    `kills` is when servers were killed, in seconds since the epoch; `broken_lives` how many of them lost a batch.
+    """
+
+    def __init__(self, seed: int, mix: Mix = ACTING) -> None:
+        self.mix = mix
+        self.kills: list[float] = []
+        self.broken_lives = 0
         self.chance = random.Random(seed)
         self.asked: list[Asked] = []
         self.unanswered: list[Asked] = []
@@ -99,7 +133,9 @@ class Load:
 
     def life(self, addresses: Sequence[str], *, moment: float, kill: Callable[[], None], after: float = 0) -> None:
         """Load the servers; `kill` one after `moment` seconds, and end `after` seconds after that."""
+        lost = self.lost_batches
         asyncio.run(self._life(addresses, moment, kill, after))
+        self.broken_lives += self.lost_batches > lost
 
     def finish(self, addresses: Sequence[str]) -> None:
         """Ask again for whatever nobody has been told about; no server dies meanwhile."""
@@ -115,6 +151,7 @@ class Load:
             callers = [asyncio.create_task(self._caller(stubs, number, ending)) for number in range(CALLERS)]
             await asyncio.sleep(moment)
             await asyncio.to_thread(kill)
+            self.kills.append(time.time())
             await asyncio.sleep(after)
             ending.set()
             await asyncio.gather(*callers)
@@ -149,9 +186,11 @@ class Load:
                 return again
         key = f"key-{next(self._numbers)}"
         chance = self.chance
-        tool = chance.choices(list(TOOLS), weights=list(TOOLS.values()))[0]
+        tool = chance.choices(list(self.mix.tools), weights=list(self.mix.tools.values()))[0]
         before, after = (round(chance.random() * PAUSE_SECONDS, 4) for _ in range(2))
         asked = Asked(key, tool, before, after, "" if chance.random() < UNPROTECTED else key)
+        asked.more = self.mix.more(chance)
+        asked.most = chance.randint(1, MOST_ATTEMPTS) if asked.more and chance.random() < NARROWED else None
         self.asked.append(asked)
         return asked
 
@@ -211,7 +250,20 @@ def told_off(error: grpc.aio.AioRpcError) -> Told:
 def told_by(row: common_pb2.Execution) -> Told:
     """What an execution says."""
     outcome = row.error.metadata["outcome"] if row.HasField("error") else ""
-    return Told("OK", row.error.reason, row.execution_id, outcome, row.state, row.result.value_json)
+    result, attempts = row.result, row.usage.attempts
+    return Told(
+        "OK",
+        row.error.reason,
+        row.execution_id,
+        outcome,
+        row.state,
+        result.value_json,
+        attempts,
+        result.source,
+        result.fallback_tool,
+        result.replaced_error.reason,
+        tuple((each.artifact_id, each.sha256) for each in result.artifacts),
+    )
 
 
 def told_in_batch(row: common_pb2.Execution) -> Told:
@@ -231,6 +283,7 @@ def figures(load: Load, lives: int, effects: int) -> str:
         "calls": len(load.asked),
         "batches": load.batches,
         "lost_batches": load.lost_batches,
+        "kills_that_lost_batches": load.broken_lives,
         "lost": sum(asked.lost for asked in load.asked),
         "refused": dict(Tally(told.reason for asked in load.asked for told in asked.refused)),
         "repeats": load.repeats,

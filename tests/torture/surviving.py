@@ -7,10 +7,11 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from tests.counter import Effect
-from tests.torture.killing import ACTS, Asked, Stubs
+from tests.torture.killing import ACTS, KNOWN, Asked, Stubs, Told, told_by
 from toolwright.v1 import common_pb2, tool_execution_pb2
 
 PAGE = 1000
@@ -20,14 +21,28 @@ AT_ONCE = 32
 Row = common_pb2.Execution
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Survived:
-    """All there is to know afterwards. `values` are the results of the executions that callers were told of."""
+    """All there is to know afterwards. `answers`: what the history answers of the executions that callers know."""
 
     asked: Sequence[Asked]
     rows: Mapping[str, Row]
-    values: Mapping[str, str]
+    answers: Mapping[str, Told]
     effects: Sequence[Effect]
+
+    @cached_property
+    def steps(self) -> Mapping[str, Sequence[Row]]:
+        """The steps of each execution that has some."""
+        found: dict[str, list[Row]] = defaultdict(list)
+        for row in self.rows.values():
+            if row.parent_execution_id:
+                found[row.parent_execution_id].append(row)
+        return found
+
+    def root(self, execution_id: str) -> str:
+        """The call that an execution is, or is a step of."""
+        row = self.rows.get(execution_id)
+        return row.task_id if row is not None else execution_id
 
     def wrong(self, explained: Collection[str] = ()) -> list[str]:
         """What must not be, a line each. `explained` are reasons that callers may have been given besides."""
@@ -47,8 +62,8 @@ class Survived:
                     yield f"{asked.key}: answered by {told.execution_id}, which is not in the history"
                 elif (row.state, row.request_id, row.tool) != (told.state, asked.request_id, asked.tool):
                     yield f"{asked.key}: told {told}, but the history says {_brief(row)}"
-                elif self.values[told.execution_id] != told.value:
-                    yield f"{asked.key}: told {told.value}, the history says {self.values[told.execution_id]}"
+                elif self.answers[told.execution_id] != told:
+                    yield f"{asked.key}: told {told}, the history says {self.answers[told.execution_id]}"
             ended_well = {told for told in asked.answers if told.state == common_pb2.STATE_SUCCEEDED}
             if asked.tool in ACTS and len(ended_well) > 1:
                 yield f"{asked.key}: one request, several answers: {ended_well}"
@@ -59,7 +74,7 @@ class Survived:
             for told in asked.told:
                 row = self.rows.get(told.execution_id)
                 if told.code == "ABORTED":
-                    looked_up = row is not None and row.tool == "acting.act_known"
+                    looked_up = row is not None and row.tool in KNOWN
                     if row is None or (row.state != common_pb2.STATE_OUTCOME_UNKNOWN and not looked_up):
                         yield f"{asked.key}: told {told}, but the history says {_brief(row)}"
                 elif told.reason == "INTERNAL" and asked.tool not in ACTS:
@@ -90,21 +105,39 @@ class Survived:
         for row in self.rows.values():
             if row.state not in ENDED:
                 yield f"{row.execution_id}: nobody settled it, it is {common_pb2.State.Name(row.state)}"
-            elif row.tool in ACTS and not self._is_right(row, happened=row.execution_id in done):
-                yield f"{row.execution_id}: happened: {row.execution_id in done}, but the history says {_brief(row)}"
+            elif row.tool in ACTS:
+                happened = not done.isdisjoint({row.execution_id, *(step.execution_id for step in self._steps(row))})
+                if not self._is_right(row, happened=happened):
+                    yield f"{row.execution_id}: happened: {happened}, but the history says {_brief(row)}"
 
-    @staticmethod
-    def _is_right(row: Row, *, happened: bool) -> bool:
+    def _steps(self, row: Row) -> Sequence[Row]:
+        return self.steps.get(row.execution_id, ())
+
+    def _is_right(self, row: Row, *, happened: bool) -> bool:
         if row.state == common_pb2.STATE_OUTCOME_UNKNOWN:
-            # Where it can be looked up, it was.
-            return row.tool == "acting.act"
+            return not self._must_be_known(row)
         if row.state == common_pb2.STATE_SUCCEEDED:
-            return happened
-        return not happened and row.error.metadata["outcome"] == "not_started"
+            # A fixed answer is one without anything having happened.
+            return happened != self._is_fixed(row, happened)
+        return happened != (row.error.metadata["outcome"] == "not_started")
+
+    def _must_be_known(self, row: Row) -> bool:
+        """Where it can be looked up, it was; though it says nothing of what was called in the place of the tool."""
+        return row.tool in KNOWN and all(step.error.metadata["outcome"] == "not_started" for step in self._steps(row))
+
+    def _is_fixed(self, row: Row, happened: bool) -> bool:
+        answer = self.answers.get(row.execution_id)
+        if answer is None:
+            # Nobody was told, and lists do not say.
+            return row.tool == "faltering.order_fixed" and not happened
+        return answer.source == common_pb2.RESULT_SOURCE_FALLBACK and not answer.instead
 
     def unfinished(self) -> int:
-        """How many executions have not ended."""
-        return sum(row.state not in ENDED for row in self.rows.values())
+        """How many executions have not ended, or wait for their look-up."""
+        return sum(
+            row.state not in ENDED or (row.state == common_pb2.STATE_OUTCOME_UNKNOWN and self._must_be_known(row))
+            for row in self.rows.values()
+        )
 
     def unknown(self) -> int:
         """How many executions ended in doubt."""
@@ -112,7 +145,7 @@ class Survived:
 
     def settled_by_look_up(self) -> int:
         """How many unanswered executions a look-up found not to have happened."""
-        return sum(row.state == common_pb2.STATE_FAILED and row.tool in ACTS for row in self.rows.values())
+        return sum(row.error.metadata["reconciled"] == "not_done" for row in self.rows.values())
 
 
 def _brief(row: Row | None) -> str:
@@ -130,7 +163,7 @@ async def _survived(address: str, asked: Sequence[Asked], effects: Sequence[Effe
         stub = stubs.all[0]
         rows = {row.execution_id: row async for row in _history(stub)}
         told = {told.execution_id for one in asked for told in one.answers if told.execution_id in rows}
-        return Survived(asked, rows, dict(await _values(stub, told)), effects)
+        return Survived(asked, rows, dict(await _answers(stub, told)), effects)
 
 
 async def _history(stub: Any) -> AsyncIterator[Row]:
@@ -145,13 +178,13 @@ async def _history(stub: Any) -> AsyncIterator[Row]:
             return
 
 
-async def _values(stub: Any, ids: set[str]) -> list[tuple[str, str]]:
+async def _answers(stub: Any, ids: set[str]) -> list[tuple[str, Told]]:
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def value(execution_id: str) -> tuple[str, str]:
+    async def one(execution_id: str) -> tuple[str, Told]:
         request = tool_execution_pb2.GetExecutionRequest(execution_id=execution_id, value_json=True)
         async with gate:
             answer = await stub.GetExecution(request, timeout=30)
-        return execution_id, answer.execution.result.value_json
+        return execution_id, told_by(answer.execution)
 
-    return list(await asyncio.gather(*map(value, ids)))
+    return list(await asyncio.gather(*map(one, ids)))

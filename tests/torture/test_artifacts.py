@@ -1,23 +1,27 @@
 """Large artifacts and the server's memory; SIGKILL while artifacts are written. The long form, with figures (`-s`)."""
 
-import hashlib
 import os
 import random
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests import writing_tools
+from tests.counter import running_counter
 from tests.e2e.artifact_tools import CHUNK, piece
-from tests.live import LiveServer, eventually, live_server
-from toolwright_client import Artifact, Client, Execution, ExecutionNotFound, RetryPolicy, State, ToolwrightError
+from tests.live import LiveServer, live_server
+from toolwright_client import Client
+
+from .attempting import Attempted
+from .housing import House
+from .keeping import kept, none, settled, told
+from .killing import Load, Mix
+from .shelving import Shelf
 
 SCALE = float(os.environ.get("TORTURE_SCALE", "1"))
 SEED = int(os.environ.get("TORTURE_SEED", "0")) or random.SystemRandom().randrange(1, 1_000_000)
-KILLS = max(2, round(10 * SCALE))
+KILLS = max(5, round(50 * SCALE))
 SIZE_BYTES = 50_000_000
 GROWTH_BYTES = 10_000_000
 WRITERS = 4
@@ -86,67 +90,39 @@ def test_50_megabytes_pass_through_without_the_memory_of_the_server(
     assert read < GROWTH_BYTES
 
 
+def _sizes(chance: random.Random) -> dict[str, int]:
+    """Small ones and large ones, some of them written more than once."""
+    return {"chunks": chance.choice((1, 1, 4, 16, 64)), "refused": chance.choice((0, 0, 0, 1, 1, 2, 3))}
+
+
 def test_sigkill_while_artifacts_are_written_leaves_whole_ones_or_none(tmp_path: Path) -> None:
-    chance = random.Random(SEED)
-    told: dict[str, Artifact] = {}
-    seeds: dict[str, int] = {}
-    for number in range(KILLS):
-        with live_server(tmp_path, "--tools", TOOLS, env=ENVIRONMENT) as server:
-            writers = [
-                threading.Thread(target=_write, args=(server.address, 1000 * number + each, told, seeds))
-                for each in range(WRITERS)
-            ]
-            for writer in writers:
-                writer.start()
-            time.sleep(chance.uniform(0.2, 1.0))
-            server.process.kill()
-            server.process.wait(SECONDS)
-            for writer in writers:
-                writer.join(SECONDS)
-    with live_server(tmp_path, "--tools", TOOLS, env=ENVIRONMENT) as server, Client(server.address) as client:
-        eventually(lambda: all(each.state.terminal for each in client.list(limit=10_000)), SECONDS)
-        found = client.list(limit=10_000)
-        whole = sum(_is_whole(client, each, seeds) for each in found)
-        for execution_id, artifact in told.items():
-            assert client.get(execution_id).artifacts == (artifact,), "what a caller was told is kept"
-        named = {artifact.artifact_id for each in found for artifact in each.artifacts}
-        folder = server.data_dir / "artifacts"
-        eventually(lambda: not list(folder.glob("*.part")), SECONDS)
-        strays = {path.name for path in folder.iterdir()} - named
-        assert named <= {path.name for path in folder.iterdir()}
-        # Whole, and unnamed because the outcome of their call is unknown: kept for an hour, and visible to nobody.
-        unknown = {each.execution_id for each in found if each.state is State.OUTCOME_UNKNOWN}
-        assert {name.partition(".")[0] for name in strays} <= unknown
-        for name in strays:
-            with pytest.raises(ExecutionNotFound):
-                list(client.read_artifact(name))
+    mix = Mix({"writing.act": 3, "writing.worker": 3, "writing.thread": 2, "writing.value": 1}, _sizes)
+    more = {
+        "TOOLWRIGHT_PROCESS_WORKERS": str(WRITERS),
+        "TOOLWRIGHT_PROCESS_ENVIRONMENT": "COUNTER_SOCKET",
+        "TOOLWRIGHT_RESULT_INLINE_LIMIT_BYTES": str(writing_tools.INLINE_LIMIT),
+    }
+    chance, hits = random.Random(SEED), 0
+    folder = tmp_path / "data-one" / "artifacts"
+    with running_counter(tmp_path / "counter", str(tmp_path / "data-one" / "toolwright.sqlite3")) as counter:
+        house, load = House(tmp_path, counter, tools=Path(writing_tools.__file__), more=more), Load(SEED, mix)
+        for _ in range(KILLS):
+            with house.hard_life(chance) as server:
+                load.life([server.address], moment=chance.uniform(0.2, 0.8), kill=server.process.kill)
+                hits += any(folder.glob("*.part"))
+        with house.life() as server:
+            load.finish([server.address])
+            name = f"artifacts, seed {SEED}"
+            told(house, load, name, settled(server, load, counter))
+            found, trail = kept(server, load, counter, tmp_path, settings=house.settings("one"), name=name)
+            attempted = Attempted(found, trail, counter.attempts(), writing_tools.ALLOWED)
+            none(attempted.wrong(), name, "attempts")
+            shelf = Shelf(server.address, folder, attempted)
+            none(shelf.wrong(), name, "artifacts")
     print(  # noqa: T201
-        f"seed {SEED}: {KILLS} kills, {len(found)} calls, {len(unknown)} unknown outcomes, {whole} artifacts whole and "
-        f"byte-identical ({len(told)} of them told), {len(strays)} whole without a row, none half-written"
+        f"  {shelf.whole} artifacts whole and byte-identical, {len(shelf.strays)} that no row names; "
+        f"{hits} of {KILLS} kills left one that was being written"
     )
-    assert found
-    assert told
-
-
-def _write(address: str, seed: int, told: dict[str, Artifact], seeds: dict[str, int]) -> None:
-    """Small ones and large ones, one after the other, until the server is gone."""
-    with Client(address, retries=RetryPolicy(max_attempts=1)) as client, suppress(ToolwrightError):
-        for number in range(10_000):
-            chunks = 1 if number % 3 else 60
-            handle = client.start("files.worker", {"chunks": chunks, "seed": seed}, timeout=SECONDS)
-            seeds[handle.execution_id] = seed
-            (artifact,) = handle.result(timeout=SECONDS).artifacts
-            told[handle.execution_id] = artifact
-
-
-def _is_whole(client: Client, execution: Execution, seeds: dict[str, int]) -> int:
-    if execution.state is not State.SUCCEEDED:
-        assert execution.artifacts == ()
-        return 0
-    (artifact,) = execution.artifacts
-    content = b"".join(client.read_artifact(artifact, timeout=SECONDS))
-    assert (len(content), hashlib.sha256(content).hexdigest()) == (artifact.size_bytes, artifact.sha256)
-    seed = seeds.get(execution.execution_id)
-    if seed is not None:
-        assert content == b"".join(piece(seed, number) for number in range(len(content) // CHUNK))
-    return 1
+    assert shelf.whole
+    assert found.unknown()
+    assert hits >= KILLS / 2

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,25 +11,54 @@ from tests.counter import Effect, running_counter
 from tests.torture.killing import Asked, Told
 from tests.torture.surviving import Survived
 from toolwright.v1 import common_pb2
-from toolwright.v1.common_pb2 import STATE_FAILED, STATE_OUTCOME_UNKNOWN, STATE_RUNNING, STATE_SUCCEEDED
+from toolwright.v1.common_pb2 import (
+    RESULT_SOURCE_FALLBACK,
+    RESULT_SOURCE_TOOL,
+    STATE_FAILED,
+    STATE_OUTCOME_UNKNOWN,
+    STATE_RUNNING,
+    STATE_SUCCEEDED,
+)
 
-OK = Told("OK", execution_id="a", state=STATE_SUCCEEDED, value="1")
+OK = Told("OK", execution_id="a", state=STATE_SUCCEEDED, value="1", source=RESULT_SOURCE_TOOL)
+ANOTHER = Told("OK", execution_id="b", state=STATE_SUCCEEDED, value="2", source=RESULT_SOURCE_TOOL)
+FIXED = Told("OK", execution_id="a", state=STATE_SUCCEEDED, value="7", source=RESULT_SOURCE_FALLBACK, replaced="GONE")
 UNKNOWN = Told("ABORTED", "OUTCOME_UNKNOWN", "a", "unknown")
 DONE = Effect(1, "a", "key", intended=True)
 
 
 def row(
-    state: "common_pb2.State.ValueType", tool: str = "acting.act", outcome: str = "", name: str = "a"
+    state: "common_pb2.State.ValueType",
+    tool: str = "acting.act",
+    outcome: str = "",
+    name: str = "a",
+    *,
+    above: str = "",
 ) -> common_pb2.Execution:
-    made = common_pb2.Execution(execution_id=name, state=state, tool=tool, request_id="key")
+    made = common_pb2.Execution(execution_id=name, state=state, tool=tool, parent_execution_id=above)
+    made.request_id = "" if above else "key"
     if outcome:
         made.error.metadata["outcome"] = outcome
     return made
 
 
-def found(*rows: common_pb2.Execution, told: tuple[Told, ...] = (), effects: tuple[Effect, ...] = ()) -> Survived:
-    asked = Asked("key", "acting.act", 0, 0, "key", list(told))
-    return Survived([asked], {row.execution_id: row for row in rows}, {"a": "1", "b": "2"}, effects)
+def found(
+    *rows: common_pb2.Execution,
+    told: tuple[Told, ...] = (),
+    effects: tuple[Effect, ...] = (),
+    tool: str = "acting.act",
+    answer: Told = OK,
+) -> Survived:
+    asked = Asked("key", tool, 0, 0, "key", list(told))
+    return Survived([asked], {row.execution_id: row for row in rows}, {"a": answer, "b": ANOTHER}, effects)
+
+
+ORDER, KNOWN = "faltering.order_fixed", "faltering.order_known"
+ELSEWHERE = Effect(1, "step", "key", intended=True)
+
+
+def step(state: "common_pb2.State.ValueType", outcome: str = "") -> common_pb2.Execution:
+    return row(state, "faltering.elsewhere", outcome, "step", above="a")
 
 
 @pytest.mark.parametrize(
@@ -45,6 +75,9 @@ def found(*rows: common_pb2.Execution, told: tuple[Told, ...] = (), effects: tup
             told=(OK,),
             effects=(DONE,),
         ),
+        # Done by the tool in its place, of which the look-up of this one knows nothing.
+        found(row(STATE_OUTCOME_UNKNOWN, KNOWN), step(STATE_OUTCOME_UNKNOWN), told=(UNKNOWN,), effects=(ELSEWHERE,)),
+        found(row(STATE_SUCCEEDED, ORDER), told=(FIXED,), tool=ORDER, answer=FIXED),
     ],
 )
 def test_what_was_promised_is_right(right: Survived) -> None:
@@ -57,7 +90,22 @@ def test_what_was_promised_is_right(right: Survived) -> None:
         (found(told=(OK,)), "not in the history"),
         (found(row(STATE_SUCCEEDED), told=(OK,)), "happened: False"),
         (found(row(STATE_OUTCOME_UNKNOWN), told=(OK,), effects=(DONE,)), "the history says"),
-        (found(row(STATE_SUCCEEDED), told=(OK, Told("OK", "", "b", "", STATE_SUCCEEDED, "2"))), "several answers"),
+        (found(row(STATE_SUCCEEDED), told=(OK, ANOTHER)), "several answers"),
+        (found(row(STATE_SUCCEEDED), told=(replace(OK, attempts=2),), effects=(DONE,)), "the history says"),
+        (found(row(STATE_SUCCEEDED), told=(replace(OK, replaced="GONE"),), effects=(DONE,)), "the history says"),
+        (found(row(STATE_SUCCEEDED, ORDER), told=(OK,), tool=ORDER), "happened: False"),
+        (
+            found(row(STATE_SUCCEEDED, ORDER), told=(FIXED,), tool=ORDER, answer=FIXED, effects=(DONE,)),
+            "happened: True",
+        ),
+        (
+            found(row(STATE_FAILED, KNOWN, "not_started"), step(STATE_OUTCOME_UNKNOWN), effects=(ELSEWHERE,)),
+            "happened: True",
+        ),
+        (
+            found(row(STATE_OUTCOME_UNKNOWN, KNOWN), step(STATE_FAILED, "not_started"), told=(UNKNOWN,)),
+            "happened: False",
+        ),
         (found(row(STATE_SUCCEEDED), told=(UNKNOWN,), effects=(DONE,)), "the history says"),
         (found(row(STATE_OUTCOME_UNKNOWN)), "never answered"),
         (found(row(STATE_RUNNING), told=(UNKNOWN,)), "nobody settled it"),
@@ -90,4 +138,5 @@ async def test_the_counter_counts_once_for_all_and_rules_out_what_was_looked_for
         assert await ask("act", "two") == {"ruled_out": True}
         assert await ask("act", "one") == {"number": 2}
         writer.close()
+        assert counter.attempts() == []
         assert counter.effects() == [Effect(1, "one", "k", None), Effect(2, "one", "k", None)]

@@ -32,9 +32,9 @@ class Deadline:
     __slots__ = ("_callback", "_clock", "_late", "_paused", "_timer", "at", "limit_seconds", "source")
 
     def __init__(
-        self, at: float, source: DeadlineSource, limit_seconds: float, clock: Callable[[], float] = time.monotonic
+        self, at: float, source: DeadlineSource, limit_seconds: float, clock: Callable[[], float] | None = None
     ) -> None:
-        self._clock = clock
+        self._clock = clock or time.monotonic
         self.at = at
         self.source = source
         self.limit_seconds = limit_seconds

@@ -175,7 +175,8 @@ class Executor:
         """One commit before anything happens, which claims the request id; not waited for where no harm can be done."""
         if admission.warnings:
             execution.warnings = kept(admission.warnings, execution.create_time)
-        if tool.effect is Effect.SIDE_EFFECT or invocation.request_id or execution.hold_micros:
+        first = tool.effect is Effect.SIDE_EFFECT or (invocation.in_place_of and tool.effect is not Effect.READ_ONLY)
+        if first or invocation.request_id or execution.hold_micros:
             holder = await in_time(self._store.add(execution), deadline, tool, self._options.storage_timeout)
             if holder is not None:
                 admission.give_back()

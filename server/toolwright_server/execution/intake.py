@@ -155,8 +155,7 @@ def new_row(
         caller=invocation.caller,
         tool=tool.name,
         tool_version=tool.version,
-        # Of what was sent: who repeats a request gets its answer, also when the tenant's settings have changed.
-        digest=canonical.digest(tool.name, tool.version, invocation.caller.user, invocation.canonical),
+        digest=_digest(invocation, tool) if invocation.request_id else b"",
         server_id=options.server_id,
         epoch=options.epoch,
         trace_id=invocation.trace.trace_id,
@@ -175,6 +174,14 @@ def new_row(
         category=tool.category,
         arguments=tool.kept_arguments(arguments),
     )
+
+
+def _digest(invocation: Invocation, tool: Tool) -> bytes:
+    """By which a repeated request is known. Nothing else needs it, and short arguments might be guessed from it.
+
+    Of what was sent: who repeats a request gets its answer, also when the tenant's settings have changed.
+    """
+    return canonical.digest(tool.name, tool.version, invocation.caller.user, invocation.canonical)
 
 
 def given(invocation: Invocation, tool: Tool) -> bytes:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 
 from toolwright_server.errors import Reason, ToolwrightError
 from toolwright_server.identity.names import ALL_TOOLS, ANY_USER, covers
@@ -50,7 +51,7 @@ class Caller:
 
     def may_call(self, tool: str) -> bool:
         """Whether the tool lies in the credential's scopes."""
-        return self.scopes is ALL_TOOLS or any(covers(scope, tool) for scope in self.scopes)
+        return self.scopes is ALL_TOOLS or _may_call(self.scopes, tool)
 
     def shares_with(self, other: "Caller") -> bool:
         """Whether what belongs to `other` may be seen by this caller."""
@@ -70,6 +71,11 @@ class Caller:
             raise ToolwrightError(
                 Reason.FORBIDDEN, f"this needs the role {role.value}; the credential has {self.role.value}"
             )
+
+
+@lru_cache(maxsize=4_096)
+def _may_call(scopes: tuple[str, ...], tool: str) -> bool:
+    return any(covers(scope, tool) for scope in scopes)
 
 
 ANONYMOUS = Caller(

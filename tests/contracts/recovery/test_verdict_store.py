@@ -181,6 +181,21 @@ async def test_only_what_has_ended_is_answered_to_who_waits(survivors: Servers) 
     assert [(row.execution_id, row.result) for row in found] == [("0190-b", b"1")]
 
 
+async def test_steps_are_those_that_the_execution_itself_has_made(survivors: Servers) -> None:
+    one = await survivors.server("one")
+    await one.leases.register(one.own, LEASE_SECONDS)
+    whole = left_behind(one, "0190-a", task_id="0190-a")
+    await one.add(whole)
+    for name, parent in (("0190-b", "0190-a"), ("0190-c", "0190-b"), ("0190-d", "0190-a")):
+        state = State.SUCCEEDED if name == "0190-d" else State.QUEUED
+        await one.add(left_behind(one, name, task_id="0190-a", parent_execution_id=parent, state=state))
+    found = await one.verdicts.steps(whole)
+    assert sorted((row.execution_id, row.state) for row in found) == [
+        ("0190-b", State.QUEUED),
+        ("0190-d", State.SUCCEEDED),
+    ]
+
+
 async def test_nothing_is_settled_for_a_server_that_nobody_knows(survivors: Servers) -> None:
     one = await survivors.server("one")
     await one.leases.register(one.own, LEASE_SECONDS)

@@ -4,6 +4,7 @@ Tools are async functions run by the PythonBackend; what only other backends do 
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ class House:
         self.pauses: list[float] = []
         self.chances = Chances(self._pause, lambda low, _: low)
         self.rules = UNLIMITED
+        self.clock = time.monotonic
         self.results = Results(MemoryResultStore(ResultBounds(1_000, MEBIBYTE)))
         self.now = 0.0
         self.changes: list[Change] = []
@@ -140,7 +142,9 @@ class House:
                 catalog=catalog,
                 backends={Runs.LOOP: PythonBackend(), Runs.THREAD: self._scripted},
                 store=self.store,
-                limiter=Limiter(MemoryLimitStore(), Rulebook(self.rules), Line(8), self.metrics),
+                limiter=Limiter(
+                    MemoryLimitStore(self.clock), Rulebook(self.rules), Line(8), self.metrics, clock=self.clock
+                ),
                 results=self.results,
                 breaker=Breaker(
                     MemoryCircuitStore(self.changes.append, 30.0, lambda: self.now),

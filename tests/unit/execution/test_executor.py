@@ -43,6 +43,12 @@ async def recorded(house: House) -> int:
     return len(await house.store.list(ANONYMOUS, ExecutionQuery(1_000)))
 
 
+async def test_of_arguments_that_no_request_id_protects_no_digest_is_kept(house: House) -> None:
+    """Short ones could be guessed from it."""
+    house.tool(add)
+    assert (await house.run("add", {"a": 2})).digest == b""
+
+
 async def test_a_call_that_succeeds_is_recorded_with_all_that_is_known_of_it(house: House) -> None:
     house.tool(add)
     facts = {"request_id": "r", "session_id": "s", "agent_id": "g", "labels": {"team": "x"}}

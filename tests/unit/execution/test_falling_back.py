@@ -108,6 +108,31 @@ async def test_another_tool_is_called_as_a_step_with_the_same_arguments(
     assert (child.tool, child.state, child.task_id) == ("tests.spare", State.SUCCEEDED, execution.task_id)
 
 
+@pytest.mark.parametrize("effect", [IDEMPOTENT, SIDE])
+async def test_what_is_called_instead_is_in_the_record_before_it_does_anything(
+    house: House, monkeypatch: pytest.MonkeyPatch, effect: Effect
+) -> None:
+    """Or nobody could tell afterwards, of a server that died, whether it was called."""
+    waited: dict[str, bool] = {}
+    add = house.store.add
+
+    async def spare() -> int:
+        return 1
+
+    async def main() -> int:
+        raise ToolError("the upstream is gone", retryable=True, nothing_sent=True)
+
+    async def watched(execution: Execution, *, awaited: bool = True) -> Execution | None:
+        waited[execution.tool] = awaited
+        return await add(execution, awaited=awaited)
+
+    house.tool(spare, effect)
+    house.tool(main, SIDE, fallback=FallbackPolicy(tool="tests.spare"), retry=ONCE)
+    monkeypatch.setattr(house.store, "add", watched)
+    assert (await house.run("main")).state is State.SUCCEEDED
+    assert waited == {"tests.main": True, "tests.spare": True}
+
+
 async def test_a_chain_ends_at_a_tool_that_was_tried_and_the_first_failure_stays(house: House) -> None:
     calls: list[str] = []
 

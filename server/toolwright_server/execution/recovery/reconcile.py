@@ -15,11 +15,12 @@ from typing import Any, Final
 import orjson
 
 from toolwright_server.catalog.look_up import Found, LookedUp, NotDone, StillUnknown
-from toolwright_server.catalog.model import LookUp, Tool
+from toolwright_server.catalog.model import Effect, LookUp, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import Failure, Reason, ToolwrightError, invalid
 from toolwright_server.execution.charging import reconciled
 from toolwright_server.execution.model import Execution, State
+from toolwright_server.execution.outcome import NOT_STARTED
 from toolwright_server.execution.recovery.verdict import Verdict, VerdictStore
 from toolwright_server.identity import Caller
 from toolwright_server.records.audit.model import Fact, Kind
@@ -97,6 +98,8 @@ class Reconciler:
             return execution
         facts: dict[str, Fact] = {"by": "look_up"}
         if isinstance(answer, NotDone):
+            if await self._may_be_done_elsewhere(tool, execution):
+                return execution
             return await self._failed(execution_id, actor, facts)
         return await self._succeeded(execution_id, tool, _encoded(tool, answer.value), actor, facts)
 
@@ -131,7 +134,21 @@ class Reconciler:
             row.move(State.FAILED)
             row.failure = _not_done(row)
 
-        return await self._decided(execution_id, change, actor, facts, frees=True)
+        row = await self._decided(execution_id, change, actor, facts, frees=True)
+        if row.parent_execution_id:
+            above = await self._store.ended((row.parent_execution_id,))
+            # Of one in whose place it was called, the look-up may decide now.
+            self.soon([each for each in above if each.state is State.OUTCOME_UNKNOWN])
+        return row
+
+    async def _may_be_done_elsewhere(self, tool: Tool, execution: Execution) -> bool:
+        """Whether the tool that is called in its place may have done it: of that one its look-up knows nothing."""
+        if tool.fallback is None or not tool.fallback.tool:
+            return False
+        return any(
+            step.tool == tool.fallback.tool and step.effect is not Effect.READ_ONLY and not _is_not_done(step)
+            for step in await self._store.steps(execution)
+        )
 
     async def _decided(
         self,
@@ -229,6 +246,10 @@ def _check_declared(tool: Tool | None, result: bytes) -> None:
         raise invalid("value_json", "breaks the schema of the tool's result")
 
 
+def _is_not_done(row: Execution) -> bool:
+    return row.ended and row.failure is not None and row.failure.metadata.get("outcome") == NOT_STARTED
+
+
 def _not_done(row: Execution) -> Failure:
     """The failure with which it ended, now that it is known that nothing has happened."""
     failure = row.failure or Failure(Reason.OUTCOME_UNKNOWN, f"{row.tool} gave no answer")
@@ -238,7 +259,7 @@ def _not_done(row: Execution) -> Failure:
         user_message="This was not done.",
         suggested_action="Make the call again if it is still wanted.",
         retryable=True,
-        metadata={**failure.metadata, "outcome": "not_started", "reconciled": "not_done"},
+        metadata={**failure.metadata, "outcome": NOT_STARTED, "reconciled": "not_done"},
     )
 
 

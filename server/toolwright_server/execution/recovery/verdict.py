@@ -51,6 +51,10 @@ class VerdictStore(Protocol):
         """Those of the executions that have ended."""
         ...
 
+    async def steps(self, execution: Execution) -> Sequence[Execution]:
+        """The calls that an execution has made, without their arguments, whether they have ended or not."""
+        ...
+
 
 def entry(verdict: Verdict) -> Entry:
     """What the audit trail says of it: who decided, about whose execution, and what became of it. Call before the

@@ -44,6 +44,9 @@ class MemoryRecovery:
         found = (self._rows.get(execution_id) for execution_id in execution_ids)
         return [row for row in found if row is not None and row.ended]
 
+    async def steps(self, execution: Execution) -> Sequence[Execution]:
+        return [row for row in self._rows.values() if row.parent_execution_id == execution.execution_id]
+
     def _judge(self, row: Execution, judge: Judge) -> None:
         verdict = judge(row)
         if verdict is not None:

@@ -12,7 +12,7 @@ from tests.unit.execution.corridor import row
 from toolwright_server import Found, NotDone, StillUnknown, UnknownExecution
 from toolwright_server.catalog.functions import declared_tool, tool
 from toolwright_server.catalog.look_up import LookedUp
-from toolwright_server.catalog.model import Effect, Tool
+from toolwright_server.catalog.model import Effect, FallbackPolicy, Tool
 from toolwright_server.catalog.registry import Catalog
 from toolwright_server.errors import Failure, Reason, ToolwrightError
 from toolwright_server.execution.model import TERMINAL, Execution, State
@@ -132,6 +132,63 @@ async def test_a_dead_servers_call_that_was_not_done_counts_as_never_reached(des
     found = await desk.reconciler(paying(lambda _, __: NotDone())).look_up("0190-x")
     assert found.failure is not None
     assert found.failure.reason is Reason.UPSTREAM_UNAVAILABLE
+
+
+def replaced() -> list[Tool]:
+    """A tool whose look-up says that nothing was done, and the one that is called in its place."""
+
+    async def bank(amount: int) -> Paid:
+        return Paid(receipt=amount)
+
+    declared = declared_tool(tool("tests.bank", effect=Effect.SIDE_EFFECT)(bank))
+    assert declared is not None
+    return [paying(lambda _, __: NotDone(), fallback=FallbackPolicy(tool="tests.bank")), declared]
+
+
+DONE_ELSEWHERE = [
+    (State.SUCCEEDED, "", False),
+    (State.OUTCOME_UNKNOWN, "unknown", False),
+    (State.FAILED, "", False),
+    (State.RUNNING, "", False),
+    (State.FAILED, "not_started", True),
+    (State.REJECTED, "not_started", True),
+]
+
+
+@pytest.mark.parametrize("effect", [Effect.SIDE_EFFECT, Effect.IDEMPOTENT])
+@pytest.mark.parametrize(("state", "outcome", "is_settled"), DONE_ELSEWHERE)
+async def test_what_may_have_been_done_by_the_tool_in_its_place_is_not_given_back(
+    desk: Desk, state: State, outcome: str, is_settled: bool, effect: Effect
+) -> None:
+    desk.unknown()
+    failure = Failure(Reason.TOOL_FAILED, "no", metadata={"outcome": outcome}) if outcome else None
+    facts: dict[str, Any] = {"tool": "tests.bank", "state": state, "failure": failure, "effect": effect}
+    desk.unknown(execution_id="0190-y", parent_execution_id="0190-x", task_id="0190-x", **facts)
+    found = await desk.reconciler(*replaced()).look_up("0190-x")
+    assert (found.state is State.FAILED) is is_settled
+    assert len(desk.verdicts) == is_settled
+
+
+@pytest.mark.parametrize("facts", [{"tool": "tests.other"}, {"effect": Effect.READ_ONLY}])
+async def test_steps_that_could_not_do_it_in_its_place_leave_the_look_up_to_decide(
+    desk: Desk, facts: dict[str, Any]
+) -> None:
+    desk.unknown()
+    step: dict[str, Any] = {"tool": "tests.bank", "effect": Effect.SIDE_EFFECT, "state": State.SUCCEEDED, **facts}
+    desk.unknown(execution_id="0190-y", parent_execution_id="0190-x", task_id="0190-x", **step)
+    assert (await desk.reconciler(*replaced()).look_up("0190-x")).state is State.FAILED
+
+
+async def test_a_call_is_asked_about_again_once_the_tool_in_its_place_is_known_not_to_have_done_it(desk: Desk) -> None:
+    whole, step = desk.unknown(), desk.unknown(execution_id="0190-y", parent_execution_id="0190-x", task_id="0190-x")
+    step.tool, step.effect = "tests.bank", Effect.SIDE_EFFECT
+    reconciler = desk.reconciler(*replaced())
+    reconciler.soon([whole])
+    await asyncio.wait_for(reconciler.done(), PATIENCE)
+    assert whole.state is State.OUTCOME_UNKNOWN
+    await reconciler.declare("0190-y", OPERATOR, Declared(succeeded=False))
+    await asyncio.wait_for(reconciler.done(), PATIENCE)
+    assert whole.state is State.FAILED
 
 
 async def test_what_nobody_can_say_yet_stays_unknown(desk: Desk) -> None:
