@@ -111,13 +111,7 @@ class Record:
         self.stop_orders = StopOrders(SqlStopOrders(database, self._writer), lease.server_id)
         self._recovery = Recovery(self._verdicts, lease, unsettled=self.reconciler.soon)
         self.leases = SqlLeases(database, self._writer, settings.listen)
-        self._lease = LeaseKeeper(
-            self.leases,
-            lease,
-            settings.lease_seconds,
-            recover=self._recover,
-            lost=lost,
-        )
+        self._lease = LeaseKeeper(self.leases, lease, settings.lease_seconds, recover=self._recover, lost=lost)
         rules = _rules(settings, SqlRetention(database, self._writer), self.trail, self.usage)
         self._retention = Retention(rules, settings.retention_interval_seconds)
 
