@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
@@ -89,19 +90,21 @@ class ArtifactReader(AsyncIterator[bytes]):
 
 
 async def save(reader: ArtifactReader, path: Path) -> Artifact:
-    """Write all of it to `path`, which appears, or is replaced, only when every byte is there and is right."""
+    """Write all of it to `path`, which appears, or is replaced, only when every byte is on the disk and is right."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     digest = hashlib.sha256()
     try:
-        file = await asyncio.to_thread(part.open, "xb")
+        file = await _begun(part)
         try:
             async with reader:
                 async for page in reader:
                     await asyncio.to_thread(_append, file, page, digest.update)
+            artifact = _right(reader.artifact, digest.hexdigest(), path)
+            await asyncio.to_thread(_sync, file)
         finally:
-            await asyncio.to_thread(file.close)
-        artifact = _right(reader.artifact, digest.hexdigest(), path)
-        await asyncio.to_thread(part.replace, path)
+            # Not in a thread, where it would not be done for who is cancelled.
+            file.close()
+        await asyncio.to_thread(_place, part, path)
     except BaseException:
         with suppress(FileNotFoundError):
             part.unlink()
@@ -109,9 +112,44 @@ async def save(reader: ArtifactReader, path: Path) -> Artifact:
     return artifact
 
 
+async def _begun(part: Path) -> IO[bytes]:
+    def discard(opening: "asyncio.Future[IO[bytes]]") -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            opening.result().close()
+            part.unlink(missing_ok=True)
+
+    opening = asyncio.get_running_loop().run_in_executor(None, _open, part)
+    try:
+        return await asyncio.shield(opening)
+    except BaseException:
+        # A thread cannot be kept from opening it, and nobody waits for it any more.
+        opening.add_done_callback(discard)
+        raise
+
+
+def _open(part: Path) -> IO[bytes]:
+    return part.open("xb")
+
+
 def _append(file: IO[bytes], page: bytes, count: Callable[[bytes], None]) -> None:
     count(page)
     file.write(page)
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _place(part: Path, path: Path) -> None:
+    """Also that it has this name is on the disk then, where folders can be synced: not on Windows."""
+    part.replace(path)
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _right(artifact: Artifact | None, sha256: str, path: Path) -> Artifact:

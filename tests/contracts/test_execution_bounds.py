@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from toolwright_server.artifacts.model import Artifact
 from toolwright_server.execution.events import Wrote
 from toolwright_server.execution.model import Execution
 
@@ -50,6 +51,18 @@ async def test_beyond_the_bytes_the_oldest_go(make_memory_store: MakeMemoryStore
     kept = make_memory_store(size_bytes=350_000)
     for each in await added(kept, "a", "b", "c", "d"):
         await settled(kept, each, result=b'"' + b"x" * 100_000 + b'"')
+    assert await listed(kept) == ["d", "c", "b"]
+
+
+async def test_descriptions_of_artifacts_count_for_the_bytes(make_memory_store: MakeMemoryStore) -> None:
+    kept = make_memory_store(size_bytes=350_000)
+    for each in await added(kept, "a", "b", "c", "d"):
+        # A character of this text takes four bytes.
+        each.artifacts = tuple(
+            Artifact(number, f"{number}.txt", "text/plain", 1, "0" * 64, "\U0001f600" * 1_024, None)
+            for number in range(24)
+        )
+        await settled(kept, each)
     assert await listed(kept) == ["d", "c", "b"]
 
 

@@ -43,6 +43,12 @@ async def half(context: AsyncToolContext, log: str) -> int:
     raise ToolError("the upstream is gone", retryable=True)
 
 
+@tool("answers.half_elsewhere", effect=Effect.READ_ONLY, retry=TWICE, fallback=FallbackPolicy(tool="answers.file"))
+async def half_elsewhere(context: AsyncToolContext, log: str) -> int:
+    """The same, with a tool in its place that has an artifact itself."""
+    return await half(context, log)
+
+
 @tool("answers.late", effect=Effect.READ_ONLY, timeout_seconds=0.2, fallback=FallbackPolicy(value="0"))
 async def late(context: AsyncToolContext, log: str) -> int:
     """Writes an artifact, and takes too long then."""

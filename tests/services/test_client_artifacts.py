@@ -1,9 +1,13 @@
 """Artifacts in the client over real gRPC: unbroken across lost connections, and saved whole or not at all."""
 
+import asyncio
 import hashlib
+import os
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import grpc
 import pytest
@@ -81,3 +85,53 @@ async def test_what_is_not_there_or_not_right_is_not_saved(tmp_path: Path) -> No
             await client.save_artifact("e.1", tmp_path / "saved")
     assert caught.value.reason == "ARTIFACT_DAMAGED"
     assert lying(tmp_path) == {"saved": "before"}
+
+
+async def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, int, list[str]]] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if path.is_relative_to(tmp_path):
+            size = path.stat().st_size if path.is_file() else 0
+            synced.append((path.suffix, size, [each.suffix for each in tmp_path.iterdir()]))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    script = Scripted()
+    script.pages.append(pages())
+    async with serving(script) as address, AsyncClient(address) as client:
+        await client.save_artifact("e.1", tmp_path / "report.csv")
+    assert [(suffix, there) for suffix, _, there in synced] == [(".part", [".part"]), ("", [".csv"])]
+    assert synced[0][1] == len(CONTENT)
+
+
+async def test_who_is_cancelled_while_the_file_is_opened_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    is_asked, go = threading.Event(), threading.Event()
+    opened = Path.open
+
+    def slow(path: Path, mode: str) -> IO[bytes]:
+        is_asked.set()
+        assert go.wait(10)
+        return opened(path, "xb")
+
+    script = Scripted()
+    script.pages.append(pages())
+    async with serving(script) as address, AsyncClient(address) as client:
+        monkeypatch.setattr(Path, "open", slow)
+        saving = asyncio.create_task(client.save_artifact("e.1", tmp_path / "saved"))
+        await asyncio.sleep(0)
+        assert is_asked.wait(10)
+        saving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await saving
+        go.set()
+        await asyncio.to_thread(int)
+    monkeypatch.undo()
+    assert lying(tmp_path) == {}

@@ -82,6 +82,13 @@ async def test_what_a_failed_attempt_wrote_is_no_part_of_the_answer_in_its_place
     assert (row.source, row.value, row.artifacts) == (Source.FALLBACK, 0, ())
 
 
+async def test_a_tool_in_the_place_of_another_keeps_its_artifacts_to_itself(client: AsyncClient, log: Path) -> None:
+    row = (await client.execute("answers.half_elsewhere", {"log": str(log)})).execution
+    assert (row.source, row.value, row.artifacts) == (Source.FALLBACK, 1, ())
+    (step,) = await client.list(f'parent_execution_id = "{row.execution_id}"')
+    assert await read(client, step) == step.execution_id.encode()
+
+
 async def test_a_large_answer_in_the_place_of_another_is_marked_as_such(client: AsyncClient, log: Path) -> None:
     row = (await client.execute("answers.replaced", {"log": str(log)})).execution
     for each in (row, await client.get(row.execution_id)):

@@ -32,6 +32,7 @@ from toolwright_server.stores.memory.artifacts import MemoryArtifactRows
 from toolwright_server.stores.memory.events import MemoryEventLogs
 from toolwright_server.stores.memory.executions import Bounds, MemoryExecutionStore
 from toolwright_server.stores.memory.keys import MemoryKeyStore
+from toolwright_server.stores.memory.leases import MemoryLeases
 from toolwright_server.stores.memory.tool_settings import MemoryToolSettingsStore
 from toolwright_server.stores.sql.artifacts import SqlArtifactRows
 from toolwright_server.stores.sql.audit import SqlAuditStore
@@ -109,13 +110,8 @@ class Record:
         self.joining = Joining(self._verdicts.ended)
         self.stop_orders = StopOrders(SqlStopOrders(database, self._writer), lease.server_id)
         self._recovery = Recovery(self._verdicts, lease, unsettled=self.reconciler.soon)
-        self._lease = LeaseKeeper(
-            SqlLeases(database, self._writer, settings.listen),
-            lease,
-            settings.lease_seconds,
-            recover=self._recover,
-            lost=lost,
-        )
+        self.leases = SqlLeases(database, self._writer, settings.listen)
+        self._lease = LeaseKeeper(self.leases, lease, settings.lease_seconds, recover=self._recover, lost=lost)
         rules = _rules(settings, SqlRetention(database, self._writer), self.trail, self.usage)
         self._retention = Retention(rules, settings.retention_interval_seconds)
 
@@ -219,6 +215,8 @@ class MemoryRecord:
         self.listen: Listen = deaf
         self.store = MemoryExecutionStore(bounds, logs, credits_required=credits_required)
         self.artifacts = MemoryArtifactRows(self.store.live)
+        # There is no other server.
+        self.leases = MemoryLeases()
         self.on_recovered: Callable[[], None] = _nobody
         self.ledger = Ledger(self.store.ledger)
         self.usage = self.store.usage

@@ -208,7 +208,9 @@ class _Server:
                 self._settings.message_limit_bytes,
                 reconciler=record.reconciler,
                 stop_orders=record.stop_orders,
-                artifacts=Library(record.store, artifacts.keeper.store, self._settings.server_id),
+                artifacts=Library(
+                    record.store, artifacts.keeper.store, self._settings.server_id, record.leases.is_held
+                ),
             ),
             ends_at_drain=("WaitExecution",),
         )

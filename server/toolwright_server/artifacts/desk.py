@@ -8,46 +8,58 @@ from toolwright_server.errors import Failure, Reason
 
 
 class Room:
-    """How many bytes all artifacts take together, also those that are being written. Any thread may ask."""
+    """How many bytes all artifacts take together: what is reserved by the desks of this server, and what lies there
+    besides. Any thread may ask.
+    """
 
     def __init__(self, total_bytes: int) -> None:
         self._total = total_bytes
         self._lock = threading.Lock()
-        self._used = 0
-        self._moved = 0
+        self._reserved = 0
+        self._lying = 0
+        self._left = 0
 
     @property
     def used_bytes(self) -> int:
-        """What lies on the disk, and what is reserved."""
-        return self._used
+        """What is reserved, and what lies there besides."""
+        with self._lock:
+            return self._reserved + self._lying
 
     @property
-    def moved_bytes(self) -> int:
-        """By how much `used_bytes` has changed since the start, but for corrections."""
-        return self._moved
+    def left_bytes(self) -> int:
+        """How much of what was reserved here was left lying, since the start."""
+        return self._left
 
     def take(self, wanted: int, least: int) -> int:
         """Reserve; what was granted, 0 when `least` is too much."""
         with self._lock:
-            granted = min(wanted, self._total - self._used)
+            granted = min(wanted, self._total - self._reserved - self._lying)
             if granted < least:
                 return 0
-            self._move(granted)
+            self._reserved += granted
             return granted
 
     def give_back(self, size: int) -> None:
-        """Reserved and not used, or erased."""
+        """Reserved, and not used or erased."""
         with self._lock:
-            self._move(-size)
+            self._reserved -= size
 
-    def correct(self, used: int, moved: int) -> None:
-        """So much was found when `moved_bytes` was `moved`."""
+    def leave(self, size: int) -> None:
+        """Reserved, and left lying by a desk that is no more."""
         with self._lock:
-            self._used = max(0, used + self._moved - moved)
+            self._reserved -= size
+            self._lying += size
+            self._left += size
 
-    def _move(self, size: int) -> None:
-        self._used += size
-        self._moved += size
+    def found(self, size: int, left: int) -> None:
+        """So much lay there, beside what is reserved, when `left_bytes` was `left`."""
+        with self._lock:
+            self._lying = size + self._left - left
+
+    def erased(self, size: int) -> None:
+        """Of what was found."""
+        with self._lock:
+            self._lying -= size
 
 
 class _Entry:
@@ -70,6 +82,8 @@ class Desk:
         self._lock = threading.Lock()
         self._entries: dict[int, _Entry] = {}
         self._last = 0
+        # Also for what was forgotten, and lies there until it is erased.
+        self._reserved = 0
         self._is_closed = False
 
     @property
@@ -101,14 +115,15 @@ class Desk:
             if not granted:
                 raise ArtifactRefused.beyond("total", f"all artifacts together leave no room for {entry.name!r}")
             entry.reserved += granted
+            self._reserved += granted
             return granted
 
     def close(self, number: int, written: Written) -> None:
         with self._lock:
             entry = self._entries.get(number)
-            if entry is None or written.size_bytes > entry.reserved:
+            if entry is None or entry.written is not None or written.size_bytes > entry.reserved:
                 raise ArtifactRefused(Failure(Reason.TOOL_FAILED, "the call has ended: its artifact is gone"))
-            self._room.give_back(entry.reserved - written.size_bytes)
+            self._give_back(entry.reserved - written.size_bytes)
             entry.reserved = written.size_bytes
             entry.written = written
 
@@ -116,15 +131,15 @@ class Desk:
         with self._lock:
             entry = self._entries.pop(number, None)
             if entry is not None:
-                self._room.give_back(entry.reserved)
+                self._give_back(entry.reserved)
 
     def begin_anew(self) -> None:
-        """The tool is tried again: what the last attempt wrote does not count."""
+        """The tool is tried again: what it has written is no artifact any more, and takes room until it is erased."""
         with self._lock:
-            self._forget()
+            self._entries.clear()
 
     def end(self, *, keep: bool, expire_time: float | None, value_number: int = 0) -> tuple[Artifact, ...]:
-        """Nothing may follow. What is whole, if it is kept; anything else is to be erased."""
+        """Nothing may follow. What is whole, if it is kept or the value; anything else is to be erased."""
         with self._lock:
             self._is_closed = True
             found = tuple(
@@ -139,14 +154,21 @@ class Desk:
                     number == value_number,
                 )
                 for number, entry in self._entries.items()
-                if keep and entry.written is not None
+                if entry.written is not None and (keep or number == value_number)
             )
-            for artifact in found:
-                del self._entries[artifact.number]
-            self._forget()
+            self._entries.clear()
             return found
 
-    def _forget(self) -> None:
-        for entry in self._entries.values():
-            self._room.give_back(entry.reserved)
-        self._entries.clear()
+    def dismiss(self, left_bytes: int | None) -> None:
+        """It has ended, and so many bytes are left of it; the rest is erased. None: nobody knows what is left."""
+        with self._lock:
+            self._is_closed = True
+            self._entries.clear()
+            left = self._reserved if left_bytes is None else min(left_bytes, self._reserved)
+            self._room.leave(left)
+            self._give_back(self._reserved - left)
+            self._reserved = 0
+
+    def _give_back(self, size: int) -> None:
+        self._room.give_back(size)
+        self._reserved -= size

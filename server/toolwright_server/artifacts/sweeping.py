@@ -74,32 +74,28 @@ class Sweep:
 
     async def run(self) -> None:
         """Sweep once. Raises ToolwrightError or OSError when that is not possible now: nothing is lost then."""
-        room = self._keeper.room
-        moved = room.moved_bytes
-        lying = await self._keeper.store.lying()
-        used = 0
+        room, mine, left = self._keeper.room, self._keeper.at_work, self._keeper.room.left_bytes
+        found = await self._keeper.store.lying()
+        # What is being written here, or was when this began, its desk counts: it has reserved more than it has written.
+        # Only what was begun and ended meanwhile may be counted twice, until the next time.
+        mine |= self._keeper.at_work
+        lying = [file for file in found if file.execution_id not in mine]
+        # At once: what lies there takes room also when the record cannot be asked.
+        room.found(_size(lying), left)
         for start in range(0, len(lying), BATCH):
-            batch = lying[start : start + BATCH]
-            gone = await self._unwanted(batch)
+            gone = await self._unwanted(lying[start : start + BATCH])
             which: dict[str, list[int]] = {}
             for file in gone:
                 which.setdefault(file.execution_id, []).append(file.number)
             if which:
                 await self._keeper.store.erase(which)
                 self.erased += len(gone)
-            used += sum(file.size_bytes for file in batch) - sum(file.size_bytes for file in gone)
-        # Of what is being written here a part was counted twice, until the next time: rather too much than too little.
-        room.correct(used, moved)
+                room.erased(_size(gone))
 
     async def _unwanted(self, files: Sequence[Lying]) -> list[Lying]:
         known = await self._rows.known(sorted({file.execution_id for file in files}))
         now = self._clock()
-        return [
-            file
-            for file in files
-            if not self._keeper.is_at_work(file.execution_id)
-            and not _is_wanted(file, known.get(file.execution_id), now)
-        ]
+        return [file for file in files if not _is_wanted(file, known.get(file.execution_id), now)]
 
     async def _keep_on(self) -> None:
         while True:
@@ -115,6 +111,10 @@ class Sweep:
                     await self._wanted.wait()
             except TimeoutError:
                 pass
+
+
+def _size(files: Sequence[Lying]) -> int:
+    return sum(file.size_bytes for file in files)
 
 
 def _is_wanted(file: Lying, known: Known | None, now: float) -> bool:

@@ -59,6 +59,8 @@ class ArtifactFile:
         self._lock = threading.Lock()
         self._drafts: Drafts | None = None
         self._draft: Draft | None = None
+        # Where it lies at the moment.
+        self._path = Path()
         self._file = -1
         self._size = 0
         self._room = 0
@@ -93,11 +95,15 @@ class ArtifactFile:
         with self._lock:
             if self._draft is not None:
                 raise ValueError("an artifact is written once")
+            if self._refused is not None:
+                # It was given up before a thread came to begin it.
+                raise self._refused
             self._drafts = self._begin()
-            self._draft = draft = self._drafts.open(self._name, self._media_type)
+            self._draft = self._drafts.open(self._name, self._media_type)
+            self._path = Path(self._draft.path)
             try:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                self._file = os.open(draft.path, flags, MODE)
+                self._file = os.open(self._path, flags, MODE)
             except OSError as error:
                 raise self._fail(_refusal(error)) from error
 
@@ -131,14 +137,17 @@ class ArtifactFile:
                 os.fsync(self._file)
                 os.close(self._file)
                 self._file = -1
-                whole = Path(draft.path).rename(draft.path.removesuffix(PART))
-                _sync_folder(whole.parent)
+                self._path = self._path.rename(draft.path.removesuffix(PART))
+                _sync_folder(self._path.parent)
             except OSError as error:
                 raise self._fail(_refusal(error)) from error
             is_whole = self._size <= len(self._head)
             written = Written(self._size, self._digest.hexdigest(), preview(self._head, is_whole=is_whole))
             self._refused = _ended()
-            drafts.close(draft.number, written)
+            try:
+                drafts.close(draft.number, written)
+            except ArtifactRefused as error:
+                raise self._fail(error) from None
 
     def abort(self) -> None:
         """Leave nothing of it behind."""
@@ -173,7 +182,7 @@ class ArtifactFile:
             self._file = -1
         if self._draft is not None and self._drafts is not None:
             with suppress(OSError):
-                Path(self._draft.path).unlink()
+                self._path.unlink()
             self._drafts.abandon(self._draft.number)
         return refusal
 

@@ -1,6 +1,7 @@
 """The artifact of an async tool: written in a thread, in pieces of some size, so that the event loop never waits."""
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
@@ -23,16 +24,16 @@ class AsyncArtifact:
         return self._file.size_bytes + len(self._pending)
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self._file.open)
+        await self._step(self._file.open)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            await asyncio.to_thread(self._end)
+            await self._step(self._end)
         else:
-            await asyncio.to_thread(self._file.abort)
+            await self._abort()
 
     async def write(self, chunk: str | bytes | bytearray | memoryview) -> int:
         """Append bytes, or text as UTF-8; how many bytes that was. Raises ArtifactRefused."""
@@ -40,8 +41,20 @@ class AsyncArtifact:
         self._pending += data
         if len(self._pending) >= PIECE_BYTES:
             pending, self._pending = self._pending, bytearray()
-            await asyncio.to_thread(self._file.write, pending)
+            await self._step(self._file.write, pending)
         return len(data)
+
+    async def _step(self, step: Callable[..., object], *arguments: bytearray) -> None:
+        try:
+            await asyncio.to_thread(step, *arguments)
+        except (asyncio.CancelledError, GeneratorExit):
+            # It may have been done, half done or not begun, or be done after this: no file is right after that.
+            await self._abort()
+            raise
+
+    async def _abort(self) -> None:
+        # Also when whoever waits for it is cancelled, once more: nobody else would ever close the file.
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._file.abort))
 
     def _end(self) -> None:
         try:

@@ -282,7 +282,7 @@ class Executor:
         execution.stopped = stopped
         value = flight.whole = outcome.result
         if self._large.is_large(flight, value):
-            value = await self._large.kept(flight, outcome, end)
+            value = await self._large.inline_part(flight, outcome, end)
         flight.answer = value
         execution.result = flight.tool.kept_result(value)
         if outcome.failure is not None:

@@ -13,7 +13,7 @@ from toolwright_server.artifacts.sweeping import Known
 from toolwright_server.artifacts.writing import Drafts
 from toolwright_server.errors import Failure, Reason
 from toolwright_server.execution.flight import Flight
-from toolwright_server.execution.model import Execution, State
+from toolwright_server.execution.model import Execution, Source, State
 from toolwright_server.execution.outcome import Outcome
 
 _NONE_KEPT: Final = Failure(Reason.TOOL_FAILED, "this server keeps no artifacts")
@@ -21,42 +21,52 @@ _ENDED: Final = Failure(Reason.TOOL_FAILED, "the call has ended: it can have no 
 
 
 class LargeResults:
-    """`inline_limit` in bytes of a value's JSON text. Without a keeper there are no artifacts."""
+    """`inline_limit` in bytes of a value's JSON text. Without a keeper there are no artifacts.
+
+    The tool may begin one from any thread, and also after it was given up; all the rest is the event loop's.
+    """
 
     def __init__(self, keeper: ArtifactKeeper | None, inline_limit: int) -> None:
         self._keeper = keeper
         self._inline_limit = inline_limit
+        # Over which flight has a desk: an execution has one at most, and none that nobody would dismiss.
         self._lock = threading.Lock()
 
     def drafts(self, flight: Flight) -> Drafts:
         """Where the tool begins its artifacts. From any thread. Raises ArtifactRefused."""
-        owner = flight.lender or flight
-        with self._lock:
-            return owner.desk or self._opened(owner)
+        return self._desk(flight.lender or flight)
 
     def is_large(self, flight: Flight, value: bytes | None) -> bool:
-        """Whether `kept` has anything to do."""
+        """Whether there is, or must be, any artifact."""
         return flight.desk is not None or (value is not None and len(value) > self._inline_limit)
 
-    async def kept(self, flight: Flight, outcome: Outcome, end_time: float) -> bytes | None:
-        """Describe the artifacts in the row; the value as far as it is answered inline."""
-        keeper, value, number = self._keeper, outcome.result, 0
-        if keeper is None:
-            return value
-        if value is not None and self._moves(flight, value):
-            desk = flight.desk or self._opened(flight)
-            # No room, and no harm: it is answered as it always was.
-            number = await keeper.moved(desk, value)
-        if flight.desk is not None:
-            keep = outcome.state is State.SUCCEEDED
-            flight.execution.artifacts = keeper.end(flight.desk, end_time, keep=keep, value_number=number)
-        return None if number else value
+    async def inline_part(self, flight: Flight, outcome: Outcome, end_time: float) -> bytes | None:
+        """The value as far as it is answered inline; all the rest is described in the row."""
+        number = await self._moved(flight, outcome.result)
+        self._describe(flight, outcome.state, end_time, number)
+        return None if number else outcome.result
 
     def recorded(self, flight: Flight) -> None:
         """The record has it: what is not described there may go."""
-        if flight.desk is not None and self._keeper is not None:
-            execution = flight.execution
-            self._keeper.dismiss(execution.execution_id, flight.desk, execution.artifacts)
+        execution = flight.execution
+        with self._lock:
+            desk = flight.desk
+        if desk is not None and self._keeper is not None:
+            self._keeper.dismiss(execution.execution_id, desk, execution.artifacts)
+
+    async def _moved(self, flight: Flight, value: bytes | None) -> int:
+        """The number of the artifact that the value has become; 0 when it is none. That is no harm: it is answered."""
+        if self._keeper is None or value is None or not self._moves(flight, value):
+            return 0
+        return await self._keeper.moved(self._desk(flight), value)
+
+    def _describe(self, flight: Flight, state: State, end_time: float, value_number: int) -> None:
+        if self._keeper is None or flight.desk is None:
+            return
+        execution = flight.execution
+        # A tool in whose place something else has answered may go on writing.
+        keep = state is State.SUCCEEDED and execution.source is not Source.FALLBACK
+        execution.artifacts = self._keeper.end(flight.desk, end_time, keep=keep, value_number=value_number)
 
     def _moves(self, flight: Flight, value: bytes) -> bool:
         """Not what the record must not hold, nor a step's: the tool that called it gets its value."""
@@ -64,13 +74,15 @@ class LargeResults:
             return False
         return flight.tool.keep_result and not flight.tool.has_secrets
 
-    def _opened(self, flight: Flight) -> Desk:
+    def _desk(self, flight: Flight) -> Desk:
         if self._keeper is None:
             raise ArtifactRefused(_NONE_KEPT)
-        if flight.execution.ended:
-            raise ArtifactRefused(_ENDED)
-        desk = flight.desk = self._keeper.desk(flight.execution.execution_id)
-        return desk
+        with self._lock:
+            if flight.desk is None:
+                if flight.execution.ended:
+                    raise ArtifactRefused(_ENDED)
+                flight.desk = self._keeper.desk(flight.execution.execution_id)
+            return flight.desk
 
 
 def known_of(execution: Execution) -> Known:

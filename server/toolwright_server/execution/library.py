@@ -1,7 +1,7 @@
 """Reads artifacts: who may, where the bytes are, page by page."""
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 
 from toolwright_server.artifacts.model import Artifact, artifact_id, parsed_id
@@ -16,14 +16,22 @@ _RETRY_SECONDS: Final = 1.0
 
 
 class Library:
-    """`server_id` is this server's: bytes that do not lie here may lie where the execution ran."""
+    """`server_id` is this server's: bytes that do not lie here may lie where the execution ran, if there still is such
+    a server, which `is_held` says of its lease.
+    """
 
     def __init__(
-        self, executions: ExecutionStore, store: ArtifactStore, server_id: str, clock: Callable[[], float] = time.time
+        self,
+        executions: ExecutionStore,
+        store: ArtifactStore,
+        server_id: str,
+        is_held: Callable[[str], Awaitable[bool]],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._executions = executions
         self._store = store
         self._server_id = server_id
+        self._is_held = is_held
         self._clock = clock
 
     async def find(self, caller: Caller, asked: str) -> tuple[Execution, Artifact]:
@@ -39,7 +47,7 @@ class Library:
     async def pages(self, execution: Execution, artifact: Artifact, offset: int, limit: int) -> AsyncGenerator[bytes]:
         """Its bytes from `offset`, at most `limit` (0: all), in pages.
 
-        Raises INVALID_ARGUMENTS, ARTIFACT_ELSEWHERE or RESOURCE_NOT_FOUND.
+        Raises INVALID_ARGUMENTS, ARTIFACT_ELSEWHERE, RESOURCE_NOT_FOUND or STORE_UNAVAILABLE.
         """
         if not 0 <= offset <= artifact.size_bytes:
             raise invalid("offset", f"must be 0 to {artifact.size_bytes}, the size of the artifact")
@@ -55,14 +63,14 @@ class Library:
                     yield page
                     offset += len(page)
         except BytesMissing:
-            raise self._missing(execution, artifact) from None
+            raise await self._missing(execution, artifact) from None
 
     def _is_expired(self, artifact: Artifact) -> bool:
         return artifact.expire_time is not None and artifact.expire_time <= self._clock()
 
-    def _missing(self, execution: Execution, artifact: Artifact) -> ToolwrightError:
+    async def _missing(self, execution: Execution, artifact: Artifact) -> ToolwrightError:
         name = artifact_id(execution.execution_id, artifact.number)
-        if execution.server_id == self._server_id:
+        if execution.server_id == self._server_id or not await self._is_held(execution.server_id):
             return _unknown(name)
         return ToolwrightError(
             Reason.ARTIFACT_ELSEWHERE,

@@ -89,6 +89,20 @@ async def test_a_released_lease_is_gone_and_another_process_keeps_its_own(surviv
     assert not await after.leases.renew(after.own, LEASE_SECONDS)
 
 
+async def test_a_lease_is_held_until_it_is_ended_or_given_back(survivors: Servers) -> None:
+    one, two = await survivors.server("one"), await survivors.server("two")
+    assert not await one.leases.is_held("two")
+    for each in (one, two):
+        await each.leases.register(each.own, LEASE_SECONDS)
+    await survivors.pass_time(LEASE_SECONDS + 1)
+    assert await one.leases.is_held("two")
+    assert await one.leases.renew(one.own, LEASE_SECONDS)
+    assert await one.leases.end(two.own)
+    assert (await one.leases.is_held("one"), await one.leases.is_held("two")) == (True, False)
+    await one.leases.release(one.own)
+    assert not await two.leases.is_held("one")
+
+
 # Whoever shares a process with the store cannot outlive its own lease in ignorance.
 @pytest.mark.parametrize("store_url", ["sqlite", "postgres"], indirect=True)
 async def test_a_server_whose_lease_was_ended_writes_nothing_any_more(survivors: Servers) -> None:

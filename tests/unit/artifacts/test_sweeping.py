@@ -2,13 +2,17 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from toolwright_server.artifacts.desk import Desk
 from toolwright_server.artifacts.keeper import ArtifactKeeper
-from toolwright_server.artifacts.model import Artifact, ArtifactLimits
+from toolwright_server.artifacts.model import Artifact, ArtifactLimits, ArtifactRefused
+from toolwright_server.artifacts.store import Lying
 from toolwright_server.artifacts.sweeping import YOUNG_SECONDS, Known, Sweep
+from toolwright_server.artifacts.writing import ArtifactFile
 from toolwright_server.errors import Reason, ToolwrightError
 from toolwright_server.stores.files.artifacts import FileArtifacts
 
@@ -102,6 +106,134 @@ async def test_a_record_that_cannot_be_read_costs_nothing(tmp_path: Path) -> Non
     put(tmp_path, "a.1", age=9e6)
     rows = Rows()
     rows.fails = True
+    keeping = keeper(tmp_path)
     with pytest.raises(ToolwrightError):
-        await Sweep(keeper(tmp_path), rows, 60.0, lambda: NOW).run()
+        await Sweep(keeping, rows, 60.0, lambda: NOW).run()
     assert len(left(tmp_path)) == 1
+    assert keeping.room.used_bytes == 4, "what lies there takes room, whosever it is"
+
+
+def begun(desk: Desk) -> ArtifactFile:
+    file = ArtifactFile(lambda: desk, "a", "text/plain")
+    file.open()
+    return file
+
+
+def wrote(desk: Desk, size: int) -> None:
+    file = begun(desk)
+    file.write(b"x" * size)
+    file.close()
+
+
+async def ended(keeping: ArtifactKeeper, desk: Desk, name: str, *, keep: bool = True) -> None:
+    keeping.dismiss(IDS[name], desk, keeping.end(desk, NOW, keep=keep))
+    await keeping.close()
+
+
+async def test_a_sweep_counts_what_is_reserved_and_not_what_is_written_of_it(tmp_path: Path) -> None:
+    put(tmp_path, "b.1")
+    keeping = keeper(tmp_path)
+    desk = keeping.desk(IDS["a"])
+    file = begun(desk)
+    file.write(b"x" * 10)
+    sweep = Sweep(keeping, Rows(a=Known(False, False, []), b=Known(False, False, [])), 60.0, lambda: NOW)
+    await sweep.run()
+    assert keeping.room.used_bytes == 1_000 + 4
+    file.write(b"x" * 10)
+    file.close()
+    assert keeping.room.used_bytes == 20 + 4
+    await ended(keeping, desk, "a")
+    await sweep.run()
+    assert keeping.room.used_bytes == 20 + 4
+
+
+async def test_what_is_given_its_name_while_it_is_erased_is_erased(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = Path(tmp_path, put(tmp_path, "a.1.part"))
+    unlink = Path.unlink
+
+    def unlinked(path: Path) -> None:
+        try:
+            unlink(path)
+        finally:
+            with suppress(FileNotFoundError):
+                part.rename(part.with_suffix(""))
+
+    monkeypatch.setattr(Path, "unlink", unlinked)
+    await FileArtifacts(tmp_path).erase({IDS["a"]: [1]})
+    assert left(tmp_path) == set()
+
+
+class Busy(FileArtifacts):
+    """While it looks for what lies there, more happens."""
+
+    async def lying(self) -> Sequence[Lying]:
+        await self.before()
+        found = await super().lying()
+        await self.after()
+        return found
+
+    async def before(self) -> None: ...
+
+    async def after(self) -> None: ...
+
+
+async def test_what_ends_and_what_begins_while_a_sweep_looks_is_counted_once(tmp_path: Path) -> None:
+    store = Busy(tmp_path)
+    keeping = ArtifactKeeper(store, ArtifactLimits(1_000, 4, 10_000), 3_600.0)
+    desks = {name: keeping.desk(IDS[name]) for name in "ab"}
+    for desk in desks.values():
+        wrote(desk, 10)
+
+    async def first() -> None:
+        await ended(keeping, desks["a"], "a")
+        begun(keeping.desk(IDS["c"])).write(b"x")
+
+    async def then() -> None:
+        await ended(keeping, desks["b"], "b")
+
+    store.before, store.after = first, then
+    running = Known(False, False, [])
+    await Sweep(keeping, Rows(a=running, b=running, c=running), 60.0, lambda: NOW).run()
+    assert keeping.room.used_bytes == 10 + 10 + 1_000
+
+
+async def test_what_failed_attempts_wrote_is_counted_until_it_is_erased(tmp_path: Path) -> None:
+    keeping = keeper(tmp_path)
+    desk = keeping.desk(IDS["a"])
+    for _ in range(10):
+        desk.begin_anew()
+        wrote(desk, 1_000)
+    assert len(left(tmp_path)) == 10
+    assert keeping.room.used_bytes == 10_000
+    with pytest.raises(ArtifactRefused):
+        begun(keeping.desk(IDS["b"])).write(b"x")
+    await ended(keeping, desk, "a")
+    assert keeping.room.used_bytes == 1_000
+    assert left(tmp_path) == {f"{IDS['a']}.10"}
+
+
+async def test_nothing_becomes_whole_any_more_while_what_was_begun_is_erased(tmp_path: Path) -> None:
+    keeping = keeper(tmp_path)
+    desk = keeping.desk(IDS["a"])
+    file = begun(desk)
+    keeping.dismiss(IDS["a"], desk, ())
+    with pytest.raises(ArtifactRefused):
+        file.close()
+    await keeping.close()
+    assert left(tmp_path) == set()
+
+
+async def test_what_cannot_be_erased_takes_room_until_a_sweep_erases_it(tmp_path: Path) -> None:
+    keeping = keeper(tmp_path)
+    desk = keeping.desk(IDS["a"])
+    wrote(desk, 10)
+    whole = tmp_path / f"{IDS['a']}.1"
+    whole.unlink()
+    whole.mkdir()  # which cannot be unlinked
+    await ended(keeping, desk, "a", keep=False)
+    assert keeping.room.used_bytes == 10
+    whole.rmdir()
+    await Sweep(keeping, Rows(), 60.0, lambda: NOW).run()
+    assert keeping.room.used_bytes == 0

@@ -135,7 +135,19 @@ def test_what_is_written_after_the_call_has_ended_is_refused(make_desk: Callable
         file.close()
     with pytest.raises(ArtifactRefused):
         write(desk, "more")
+    desk.dismiss(0)
     assert room.used_bytes == 0
+
+
+def test_what_is_refused_when_it_is_whole_is_taken_away(make_desk: Callable[..., Desk], tmp_path: Path) -> None:
+    desk = make_desk()
+    file = ArtifactFile(lambda: desk, "a", "text/plain")
+    file.open()
+    file.write(b"x")
+    end(desk)
+    with pytest.raises(ArtifactRefused, match="the call has ended"):
+        file.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_attempt_begins_anew(make_desk: Callable[..., Desk], room: Room) -> None:
@@ -146,15 +158,19 @@ def test_another_attempt_begins_anew(make_desk: Callable[..., Desk], room: Room)
     write(desk, "third")
     assert [(artifact.number, artifact.preview) for artifact in end(desk)] == [(3, "third")]
     assert list(desk.numbers) == [1, 2, 3]
-    assert room.used_bytes == len("third")
+    assert room.used_bytes == len("firstsecondthird"), "they lie there until they are erased"
+    for _ in range(2):
+        desk.dismiss(len("third"))
+        assert room.used_bytes == len("third")
 
 
-def test_a_room_that_is_counted_anew_keeps_what_moved_meanwhile(room: Room) -> None:
+def test_a_room_that_is_counted_anew_keeps_what_was_left_meanwhile(room: Room) -> None:
     room.take(10, 10)
-    moved = room.moved_bytes
+    left = room.left_bytes
     room.take(5, 5)
-    room.correct(40, moved)
-    assert room.used_bytes == 45
+    room.leave(10)
+    room.found(40, left)
+    assert room.used_bytes == 55
 
 
 @settings(max_examples=100, deadline=None)

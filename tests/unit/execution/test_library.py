@@ -30,6 +30,8 @@ class House:
         self.now = 1_000.0
         self.store = MemoryExecutionStore(Bounds(10, 10_000, 1e9), logs, lambda: self.now)
         self.files = FileArtifacts.open(folder / "artifacts")
+        # Servers that there are.
+        self.servers = {"server", "another"}
         self.path = folder / "artifacts" / NAME
 
     async def filled(self) -> "House":
@@ -43,8 +45,11 @@ class House:
         self.path.write_bytes(CONTENT)
         return self
 
+    async def is_held(self, server_id: str) -> bool:
+        return server_id in self.servers
+
     async def read(self, caller: Caller = OWNER, name: str = NAME, *, server: str = "server", offset: int = 0) -> bytes:
-        library = Library(self.store, self.files, server, lambda: self.now)
+        library = Library(self.store, self.files, server, self.is_held, lambda: self.now)
         found = await library.find(caller, name)
         return b"".join([page async for page in library.pages(*found, offset, 0)])
 
@@ -93,3 +98,10 @@ async def test_bytes_that_are_not_here_are_looked_for_where_they_were_written(tm
     elsewhere = (await refusal(house, server="another")).failure
     assert (elsewhere.reason, elsewhere.metadata) == (Reason.ARTIFACT_ELSEWHERE, {"server_id": "server"})
     assert (await refusal(house)).failure.reason is Reason.RESOURCE_NOT_FOUND
+
+
+async def test_nobody_is_sent_to_a_server_that_is_no_more(tmp_path: Path) -> None:
+    house = await House(tmp_path).filled()
+    house.path.unlink()
+    house.servers.remove("server")
+    assert (await refusal(house, server="another")).failure.reason is Reason.RESOURCE_NOT_FOUND

@@ -1,17 +1,23 @@
-"""Drafts of a tool in a worker process: the worker writes the bytes, the server hears only how many there are."""
+"""Drafts of a tool in a worker process: the worker writes the bytes, the server hears only how many there are.
 
+The worker checks what its tool says, and the server all of it once more: the worker's memory is the tool's to write to.
+"""
+
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
 
 import orjson
 
-from toolwright_server.artifacts.model import ArtifactRefused, Draft, Written
+from toolwright_server.artifacts.model import ArtifactRefused, Draft, Written, checked_media_type, checked_name
+from toolwright_server.artifacts.preview import preview
 from toolwright_server.artifacts.writing import Drafts
 from toolwright_server.backends.forked.frames import Header, frame
 from toolwright_server.errors import Failure, Reason
 
 ARTIFACT: Final = "artifact"
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 # Sends a frame and waits for the one that answers it.
 Exchange = Callable[[bytes], tuple[Header, bytes]]
@@ -58,12 +64,20 @@ def answered(drafts: Callable[[], Drafts], verb: str, arguments: list[Any]) -> b
 def _done(drafts: Drafts, verb: str, arguments: list[Any]) -> object:
     match verb, arguments:
         case "open", [str(name), str(media_type)]:
-            return asdict(drafts.open(name, media_type))
+            return asdict(drafts.open(checked_name(name), checked_media_type(media_type)))
         case "grow", [int(number), int(wanted), int(least)] if 0 < least <= wanted:
             return drafts.grow(number, wanted, least)
-        case "close", [int(number), {"size_bytes": int(size), "sha256": str(sha256), "preview": str(preview)}]:
-            return drafts.close(number, Written(size, sha256, preview))
+        case "close", [int(number), {"size_bytes": int(size), "sha256": str(sha256), "preview": str(shown)}]:
+            return drafts.close(number, _checked(Written(size, sha256, shown)))
         case "abandon", [int(number)]:
             return drafts.abandon(number)
         case _:
             raise ValueError("no question about an artifact")
+
+
+def _checked(written: Written) -> Written:
+    if written.size_bytes < 0 or not _SHA256.fullmatch(written.sha256):
+        raise ValueError("no size and SHA-256 of an artifact")
+    if preview(written.preview.encode(), is_whole=True) != written.preview:
+        raise ValueError("no first lines of an artifact")
+    return written

@@ -38,6 +38,10 @@ class LeaseStore(Protocol):
         """Let the lease hold for so long from now, also when it had run out; False when somebody ended it."""
         ...
 
+    async def is_held(self, server_id: str) -> bool:
+        """Whether a process of this server has a lease that nobody has ended, run out or not."""
+        ...
+
     async def expired(self, own: Lease) -> Sequence[Lease]:
         """Leases of others that have run out."""
         ...

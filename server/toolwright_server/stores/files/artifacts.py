@@ -38,10 +38,15 @@ class FileArtifacts:
 
     @asynccontextmanager
     async def reading(self, execution_id: str, number: int) -> AsyncGenerator["_File"]:
+        opening = asyncio.get_running_loop().run_in_executor(None, self._open, execution_id, number)
         try:
-            descriptor = await asyncio.to_thread(self._open, execution_id, number)
+            descriptor = await asyncio.shield(opening)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise BytesMissing from error
+        except BaseException:
+            # Nobody is told the descriptor any more, and a thread cannot be kept from opening it.
+            opening.add_done_callback(_close)
+            raise
         try:
             yield _File(descriptor)
         finally:
@@ -72,9 +77,16 @@ class FileArtifacts:
     def _erase(self, which: Mapping[str, Sequence[int]]) -> None:
         for execution_id, numbers in which.items():
             for number in numbers:
-                for name in (artifact_id(execution_id, number), f"{artifact_id(execution_id, number)}{PART}"):
+                name = artifact_id(execution_id, number)
+                # In this order: what is given its name meanwhile is found under that, or has no file to give it to.
+                for path in (self._folder / f"{name}{PART}", self._folder / name):
                     with suppress(FileNotFoundError):
-                        (self._folder / name).unlink()
+                        path.unlink()
+
+
+def _close(opening: "asyncio.Future[int]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        os.close(opening.result())
 
 
 class _File:

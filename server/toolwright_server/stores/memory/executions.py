@@ -1,11 +1,13 @@
 """Executions in memory, bounded by count, bytes and age. Those that still run are never evicted."""
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from toolwright_server.artifacts.model import Artifact
 from toolwright_server.execution import charging
 from toolwright_server.execution.model import Execution, State, Stopped
 from toolwright_server.execution.query import ExecutionQuery, asked_for
@@ -18,6 +20,8 @@ from toolwright_server.stores.memory.usage import MemoryUsage
 
 # What a row costs beside its arguments and result, measured with tracemalloc on CPython 3.11, rounded up.
 ROW_BYTES = 2_048
+# The same for one artifact beside its texts.
+ARTIFACT_BYTES = 288
 # Most rows that are evicted at once; small stores evict one by one.
 BATCH = 64
 
@@ -96,6 +100,8 @@ class MemoryExecutionStore:
             self._free.add(execution.execution_id)
         size = ROW_BYTES + len(execution.arguments or b"") + len(execution.result or b"")
         size += self._logs.size_bytes(execution.execution_id)
+        if execution.artifacts:
+            size += sum(map(_described, execution.artifacts))
         if execution.labels:
             size += sum(len(key) + len(value) for key, value in execution.labels.items())
         if not self._ended:
@@ -164,6 +170,12 @@ class MemoryExecutionStore:
             if self._requests.get(key) == row.execution_id:
                 del self._requests[key]
         self._logs.forget(row.execution_id)
+
+
+def _described(artifact: Artifact) -> int:
+    texts = artifact.name, artifact.media_type, artifact.preview
+    # A character takes one to four bytes: one of the rarest makes all of its text that wide.
+    return ARTIFACT_BYTES + sum(map(sys.getsizeof, texts))
 
 
 def _request_key(caller: Caller, request_id: str) -> tuple[str, str, str]:

@@ -28,6 +28,9 @@ class MemoryLeases:
         self._leases[lease.server_id] = (lease.epoch, self._clock() + seconds)
         return True
 
+    async def is_held(self, server_id: str) -> bool:
+        return server_id in self._leases
+
     async def expired(self, own: Lease) -> Sequence[Lease]:
         now = self._clock()
         return [

@@ -59,6 +59,14 @@ class SqlLeases:
             raise unavailable(error) from error
         return True
 
+    async def is_held(self, server_id: str) -> bool:
+        try:
+            async with self._database.reading() as connection:
+                query = sa.select(sa.exists().where(servers.c.server_id == server_id))
+                return bool(await connection.scalar(query))
+        except (OSError, TimeoutError, SQLAlchemyError) as error:
+            raise unavailable(error) from error
+
     async def expired(self, own: Lease) -> Sequence[Lease]:
         try:
             async with self._database.reading() as connection:
