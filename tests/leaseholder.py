@@ -59,7 +59,7 @@ class Holder:
             SqlLeases(self.database, self.writer),
             self.own,
             LEASE_SECONDS,
-            recover=self.recovery.run,
+            recover=lambda anew: self.recovery.run(anew=anew),
             lost=self.lost.set,
         )
         await self.keeper.start()

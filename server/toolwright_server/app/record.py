@@ -185,10 +185,10 @@ class Record:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
 
-    async def _recover(self) -> None:
+    async def _recover(self, anew: bool) -> None:
         await self._spill.drain(self._verdicts.restore, self.store.forget)
         settled = self._recovery.settled
-        await self._recovery.run()
+        await self._recovery.run(anew=anew)
         if self._recovery.settled > settled:
             # Their trail ends here, and this server signs for it.
             await self.trail.checkpointer.close_dead()

@@ -181,6 +181,22 @@ async def test_only_what_has_ended_is_answered_to_who_waits(survivors: Servers) 
     assert [(row.execution_id, row.result) for row in found] == [("0190-b", b"1")]
 
 
+async def test_doubtful_are_those_of_dead_servers_whose_outcome_is_unknown(survivors: Servers) -> None:
+    one = await survivors.server("one")
+    two = await survivors.server("two")
+    for server in (one, two):
+        await server.leases.register(server.own, LEASE_SECONDS)
+    unknown = State.OUTCOME_UNKNOWN
+    # It may still be at work on whatever it was called for.
+    await one.add(left_behind(one, "0190-a", state=unknown))
+    for name, state in (("0190-d", unknown), ("0190-b", unknown), ("0190-c", State.FAILED), ("0190-e", State.QUEUED)):
+        await two.add(left_behind(two, name, state=state))
+    await two.leases.release(two.own)
+    assert [row.execution_id for row in await one.verdicts.doubtful("", 9)] == ["0190-b", "0190-d"]
+    assert [row.execution_id for row in await one.verdicts.doubtful("", 1)] == ["0190-b"]
+    assert [row.execution_id for row in await one.verdicts.doubtful("0190-b", 9)] == ["0190-d"]
+
+
 async def test_steps_are_those_that_the_execution_itself_has_made(survivors: Servers) -> None:
     one = await survivors.server("one")
     await one.leases.register(one.own, LEASE_SECONDS)

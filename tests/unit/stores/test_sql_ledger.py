@@ -173,7 +173,7 @@ async def test_a_survivor_gives_back_what_did_no_harm_and_keeps_held_what_nobody
         store = SqlExecutionStore(database, alive)
         await store.add(priced("harmless", 100, effect=Effect.READ_ONLY, server_id="dead"))
         await store.add(priced("unknown", 30, server_id="dead"))
-        await Recovery(SqlRecovery(database, alive, audited=False), Lease("alive", 1)).run()
+        await Recovery(SqlRecovery(database, alive, audited=False), Lease("alive", 1)).run(anew=True)
         assert await spendable(ledger) == (470, 30)
         report = await ledger.check("acme")
         assert (report.holds, report.unknown_holds, report.held_micros) == (1, 1, 30)

@@ -58,8 +58,9 @@ class LeaseStore(Protocol):
 
 
 class LeaseKeeper:
-    """See the module. `recover` settles what dead servers left behind; `lost` is called once, when the own lease is
-    gone: whatever still runs here is somebody else's to settle, and the process should end.
+    """See the module. `recover` settles what dead servers left behind, and is told whether one may have died since the
+    last time; `lost` is called once, when the own lease is gone: whatever still runs here is somebody else's to settle,
+    and the process should end.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class LeaseKeeper:
         own: Lease,
         seconds: float,
         *,
-        recover: Callable[[], Awaitable[None]],
+        recover: Callable[[bool], Awaitable[None]],
         lost: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -100,7 +101,7 @@ class LeaseKeeper:
         began = self._clock()
         await self._store.register(self._own, self._seconds)
         self._renewed = self._steady = began
-        await self._recover()
+        await self._recover(True)
         self._task = asyncio.get_running_loop().create_task(self._keep(), name="lease")
 
     async def stop(self) -> None:
@@ -123,6 +124,7 @@ class LeaseKeeper:
         """Renew the lease; end those of others that ran out, and have settled what nobody holds a lease for."""
         if not await self._renew() or not self._may_judge():
             return
+        ended = self.ended
         try:
             for dead in await self._store.expired(self._own):
                 if await self._store.end(dead):
@@ -130,7 +132,7 @@ class LeaseKeeper:
                     _logger.warning(
                         "the lease of server %s (epoch %d) ran out: it is taken for dead", dead.server_id, dead.epoch
                     )
-            await self._recover()
+            await self._recover(self.ended > ended)
         except ToolwrightError as error:
             _logger.warning("dead servers could not be looked for: %s", error)
 

@@ -53,26 +53,26 @@ class Reconciler:
         self._slots = asyncio.Semaphore(_AT_ONCE)
         # Of those that are asked for by themselves, so that a person who asks waits behind few.
         self._own_slots = asyncio.Semaphore(_AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
+        # By the execution that is asked for.
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self.settled = 0
 
     def soon(self, executions: Sequence[Execution]) -> None:
-        """Ask for those whose tools have a look-up, in tasks of their own."""
-        for execution in executions:
-            tool = self._tool(execution)
-            if tool is not None and tool.look_up is not None:
-                task = asyncio.get_running_loop().create_task(self._quietly(execution.execution_id))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        """Ask for those whose tools have a look-up, in tasks of their own, unless that is being done."""
+        for execution_id, tool in ((each.execution_id, self._tool(each)) for each in executions):
+            if tool is not None and tool.look_up is not None and execution_id not in self._tasks:
+                task = asyncio.get_running_loop().create_task(self._quietly(execution_id))
+                self._tasks[execution_id] = task
+                task.add_done_callback(lambda _, execution_id=execution_id: self._tasks.pop(execution_id))
 
     async def done(self) -> None:
         """Wait until everything that was asked soon has been."""
         while self._tasks:
-            await asyncio.wait(tuple(self._tasks))
+            await asyncio.wait(tuple(self._tasks.values()))
 
     async def close(self) -> None:
         """Stop asking. A synchronous look-up that is stuck ends with the process."""
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
         await self.done()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -190,7 +190,10 @@ class Reconciler:
             async with self._own_slots:
                 row = await self.look_up(execution_id)
         except ToolwrightError as error:
-            _logger.warning("%s stays unknown: %s", execution_id, error)
+            if error.failure.reason is Reason.INVALID_STATE:
+                _logger.info("%s needs no look-up any more: %s", execution_id, error)
+            else:
+                _logger.warning("%s stays unknown: %s", execution_id, error)
         else:
             if row.state is State.OUTCOME_UNKNOWN:
                 _logger.warning("%s stays unknown: %s cannot say yet what became of it", execution_id, row.tool)

@@ -22,7 +22,9 @@ BATCH: Final = 256
 
 
 class Recovery:
-    """See the module. `unsettled` is told of those whose outcome is unknown now; it must not wait for look-ups."""
+    """See the module. `unsettled` is told of those of dead servers whose outcome is unknown, also when another server
+    found it so and did not live to learn more; it must not wait for look-ups.
+    """
 
     def __init__(
         self,
@@ -38,20 +40,31 @@ class Recovery:
         self._now = now
         self.settled = 0
 
-    async def run(self) -> None:
-        """Settle everything that dead servers left behind; safe when several servers do it at once."""
+    async def run(self, *, anew: bool) -> None:
+        """Settle everything that dead servers left behind; safe when several servers do it at once. `anew`: a server
+        may have died since the last time, and with it whatever it was about to ask.
+        """
+        before = self.settled
         for lease in await self._store.orphaned():
             if lease != self._own:
                 await self._settle(lease)
+        if self._unsettled is not None and (anew or self.settled > before):
+            await self._tell(self._unsettled)
+
+    async def _tell(self, unsettled: Callable[[Sequence[Execution]], None]) -> None:
+        last = ""
+        while found := await self._store.doubtful(last, BATCH):
+            unsettled(found)
+            last = found[-1].execution_id
 
     async def _settle(self, lease: Lease) -> None:
-        count, unknown = 0, list[Execution]()
+        count = unknown = 0
         more = True
         while more:
             found = await self._store.settle(lease, lambda row: judged(row, self._own.server_id, self._now()), BATCH)
             more = len(found) == BATCH
             count += len(found)
-            unknown += [execution for execution in found if execution.state is State.OUTCOME_UNKNOWN]
+            unknown += sum(execution.state is State.OUTCOME_UNKNOWN for execution in found)
         if not count:
             return
         self.settled += count
@@ -60,10 +73,8 @@ class Recovery:
             count,
             lease.server_id,
             lease.epoch,
-            len(unknown),
+            unknown,
         )
-        if unknown and self._unsettled is not None:
-            self._unsettled(unknown)
 
 
 def judged(execution: Execution, by: str, now: float) -> Verdict:

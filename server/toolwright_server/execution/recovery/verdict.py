@@ -51,6 +51,12 @@ class VerdictStore(Protocol):
         """Those of the executions that have ended."""
         ...
 
+    async def doubtful(self, after: str, limit: int) -> Sequence[Execution]:
+        """Those of dead servers whose outcome is unknown, in the order of their ids, behind the one named; without
+        arguments.
+        """
+        ...
+
     async def steps(self, execution: Execution) -> Sequence[Execution]:
         """The calls that an execution has made, without their arguments, whether they have ended or not."""
         ...

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from toolwright_server.execution.model import Execution
+from toolwright_server.execution.model import Execution, State
 from toolwright_server.execution.recovery.leases import Lease
 from toolwright_server.execution.recovery.verdict import Judge, Verdict
 from toolwright_server.stores.memory.leases import MemoryLeases
@@ -43,6 +43,16 @@ class MemoryRecovery:
     async def ended(self, execution_ids: Sequence[str]) -> Sequence[Execution]:
         found = (self._rows.get(execution_id) for execution_id in execution_ids)
         return [row for row in found if row is not None and row.ended]
+
+    async def doubtful(self, after: str, limit: int) -> Sequence[Execution]:
+        found = [
+            row
+            for row in sorted(self._rows.values(), key=lambda row: row.execution_id)
+            if row.execution_id > after
+            and row.state is State.OUTCOME_UNKNOWN
+            and not self._leases.holds(Lease(row.server_id, row.epoch))
+        ]
+        return found[:limit]
 
     async def steps(self, execution: Execution) -> Sequence[Execution]:
         return [row for row in self._rows.values() if row.parent_execution_id == execution.execution_id]

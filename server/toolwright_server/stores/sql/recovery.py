@@ -23,12 +23,13 @@ from toolwright_server.stores.sql import rows
 from toolwright_server.stores.sql.change import Change, Entry, Refused, Unkept
 from toolwright_server.stores.sql.engine import Database
 from toolwright_server.stores.sql.faults import unavailable
-from toolwright_server.stores.sql.tables import A_STEP, UNFINISHED, executions, request_ids, servers
+from toolwright_server.stores.sql.tables import A_STEP, DOUBTFUL, UNFINISHED, executions, request_ids, servers
 from toolwright_server.stores.sql.writer import DAY_SECONDS, Writer
 
 _C: Final = executions.c
 _UNFINISHED: Final = sa.text(UNFINISHED)
 _A_STEP: Final = sa.text(A_STEP)
+_DOUBTFUL: Final = sa.text(DOUBTFUL)
 # Nobody judges by arguments, and those of a batch may be large.
 _WITHOUT_ARGUMENTS: Final = tuple(
     sa.literal(None, sa.LargeBinary).label("arguments") if column is _C.arguments else column for column in rows.COLUMNS
@@ -104,6 +105,15 @@ class SqlRecovery:
     async def ended(self, execution_ids: Sequence[str]) -> Sequence[Execution]:
         query = sa.select(*rows.COLUMNS).where(
             _C.execution_id.in_(execution_ids), _C.state.in_([state.value for state in TERMINAL])
+        )
+        return [rows.execution(row) for row in await self._read(query)]
+
+    async def doubtful(self, after: str, limit: int) -> Sequence[Execution]:
+        query = (
+            sa.select(*_WITHOUT_ARGUMENTS)
+            .where(_DOUBTFUL, _C.execution_id > after, ~_is_leased(_C.server_id, _C.epoch))
+            .order_by(_C.execution_id)
+            .limit(limit)
         )
         return [rows.execution(row) for row in await self._read(query)]
 

@@ -13,7 +13,7 @@ from toolwright_server.execution.model import TERMINAL, State
 from toolwright_server.records.usage.model import COUNTS
 
 # The newest migration. A database that is there already needs no look into `migrations/`, nor alembic.
-REVISION: Final = "0006"
+REVISION: Final = "0007"
 
 metadata = sa.MetaData()
 
@@ -41,6 +41,7 @@ def _partial(name: str, *columns: str, where: str) -> sa.Index:
 UNFINISHED: Final = f"state < {min(TERMINAL).value}"
 # This way round: `state > 6` would be taken for a range, which is then sorted, before `state = 7`.
 FAILED: Final = f"{State.SUCCEEDED.value} < state"
+DOUBTFUL: Final = f"state = {State.OUTCOME_UNKNOWN.value}"
 A_STEP: Final = "task_id <> execution_id"
 IN_A_SESSION: Final = "session_id <> ''"
 ABOUT_A_CALL: Final = "execution_id <> ''"
@@ -99,8 +100,10 @@ executions = sa.Table(
     _partial("executions_of_session", "session_id", "execution_id", where=IN_A_SESSION),
     # Recovery: what a dead server left behind. Holds only what runs now.
     _partial("executions_unfinished", "server_id", "epoch", where=UNFINISHED),
-    # `state = ?` for whatever did not succeed, and what is to be reconciled.
+    # `state = ?` for whatever did not succeed.
     _partial("executions_failed", "tenant", "state", "execution_id", where=FAILED),
+    # What look-ups are asked for after their server has died, of all tenants.
+    _partial("executions_doubtful", "execution_id", where=DOUBTFUL),
 )
 
 request_ids = sa.Table(

@@ -51,7 +51,7 @@ class Kept:
     def __init__(self, world: World, own: Lease) -> None:
         self.world = world
         self.own = own
-        self.recovered = 0
+        self.recovered = self.anew = 0
         self.defect: Exception | None = None
         self.losses = 0
         self.lost = asyncio.Event()
@@ -67,8 +67,9 @@ class Kept:
             pause=self._pause,
         )
 
-    async def _recover(self) -> None:
+    async def _recover(self, anew: bool) -> None:
         self.recovered += 1
+        self.anew += anew
         if self.defect is not None:
             raise self.defect
 
@@ -97,7 +98,7 @@ async def test_a_start_registers_and_recovers_at_once() -> None:
     one = World().keeper("one")
     await one.keeper.start()
     assert one.world.store.holds(one.own)
-    assert one.recovered == 1
+    assert (one.recovered, one.anew) == (1, 1)
     await one.keeper.close()
 
 
@@ -140,6 +141,8 @@ async def test_a_survivor_ends_the_lease_of_who_does_not_renew_it() -> None:
     await one.ticks(1)
     assert not world.store.holds(two.own)
     assert one.keeper.ended == 1
+    # At its start, and now that one has died; not at the ticks between.
+    assert (one.recovered, one.anew) == (3, 2)
     for each in (one, two):
         await each.keeper.close()
 

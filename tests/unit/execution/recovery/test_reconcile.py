@@ -127,6 +127,27 @@ async def test_what_was_not_done_has_failed_and_may_be_called_again(desk: Desk) 
     assert said.facts["outcome"] == "not_started"
 
 
+async def test_what_is_being_asked_is_not_asked_twice_and_may_be_asked_again(desk: Desk) -> None:
+    go, asked = asyncio.Event(), list[str]()
+
+    async def look_up(_: dict[str, Any] | None, execution: UnknownExecution) -> LookedUp:
+        asked.append(execution.execution_id)
+        await go.wait()
+        return StillUnknown()
+
+    unknown = desk.unknown()
+    reconciler = desk.reconciler(paying(look_up))
+    for _ in range(3):
+        reconciler.soon([unknown])
+        await asyncio.sleep(0)
+    go.set()
+    await asyncio.wait_for(reconciler.done(), PATIENCE)
+    assert asked == ["0190-x"]
+    reconciler.soon([unknown])
+    await asyncio.wait_for(reconciler.done(), PATIENCE)
+    assert asked == ["0190-x"] * 2
+
+
 async def test_a_dead_servers_call_that_was_not_done_counts_as_never_reached(desk: Desk) -> None:
     desk.unknown(failure=Failure(Reason.OUTCOME_UNKNOWN, "the server ended"))
     found = await desk.reconciler(paying(lambda _, __: NotDone())).look_up("0190-x")

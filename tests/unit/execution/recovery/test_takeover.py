@@ -42,7 +42,7 @@ async def test_only_what_the_dead_left_behind_is_settled() -> None:
     ward = Ward()
     await ward.leases.register(ALIVE, 10.0)
     mine, left = ward.add("mine", ALIVE), ward.add("left", DEAD)
-    await ward.recovery.run()
+    await ward.recovery.run(anew=True)
     assert (mine.state, left.state) == (State.QUEUED, State.OUTCOME_UNKNOWN)
     assert ward.recovery.settled == 1
 
@@ -51,7 +51,7 @@ async def test_only_what_the_dead_left_behind_is_settled() -> None:
 async def test_own_executions_are_never_settled_even_without_a_lease() -> None:
     ward = Ward()
     mine = ward.add("mine", ALIVE)
-    await ward.recovery.run()
+    await ward.recovery.run(anew=True)
     assert mine.state is State.QUEUED
 
 
@@ -60,7 +60,7 @@ async def test_an_earlier_process_of_the_same_name_is_dead() -> None:
     ward = Ward()
     await ward.leases.register(ALIVE, 10.0)
     left = ward.add("left", Lease("alive", 1))
-    await ward.recovery.run()
+    await ward.recovery.run(anew=True)
     assert left.ended
 
 
@@ -70,10 +70,10 @@ async def test_more_than_a_batch_is_settled_to_the_last(monkeypatch: pytest.Monk
     ward = Ward()
     for number in range(7):
         ward.add(f"left-{number}", DEAD)
-    await ward.recovery.run()
+    await ward.recovery.run(anew=True)
     assert all(each.ended for each in ward.rows.values())
     assert ward.recovery.settled == 7
-    await ward.recovery.run()
+    await ward.recovery.run(anew=True)
     assert ward.recovery.settled == 7
 
 
@@ -82,8 +82,25 @@ async def test_only_unknown_outcomes_are_handed_on() -> None:
     ward = Ward()
     ward.add("side-effect", DEAD)
     ward.add("read", DEAD, Effect.READ_ONLY)
-    await ward.recovery.run()
+    await ward.recovery.run(anew=True)
     assert ward.unsettled == ["side-effect"]
+
+
+@pytest.mark.asyncio
+async def test_what_a_dead_survivor_left_unasked_is_handed_on_when_a_server_may_have_died(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(takeover, "BATCH", 2)
+    ward = Ward()
+    await ward.leases.register(ALIVE, 10.0)
+    for name in ("a", "b", "c"):
+        ward.add(name, DEAD).state = State.OUTCOME_UNKNOWN
+    # A caller of this server does not know; its tool may still be at work.
+    ward.add("mine", ALIVE).state = State.OUTCOME_UNKNOWN
+    await ward.recovery.run(anew=False)
+    assert ward.unsettled == []
+    await ward.recovery.run(anew=True)
+    assert ward.unsettled == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING])
