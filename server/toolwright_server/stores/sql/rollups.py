@@ -5,6 +5,7 @@ first cannot tell. Rows are added to in the order of their keys, those by user f
 each other in a circle; on PostgreSQL each server has a sheet of its own (`shard`), so that they hardly wait at all.
 """
 
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from operator import add
 from typing import Any, Final
@@ -20,11 +21,9 @@ _Row = tuple[Any, ...]
 # Counts, and latencies by bucket, of each key.
 _Sums = dict[_Row, tuple[Sequence[int], dict[int, int]]]
 
-_SQLITE_MERGED: Final = (
-    "(SELECT json_group_object(bucket, count) FROM (SELECT bucket, sum(count) AS count FROM ("
-    "SELECT key AS bucket, value AS count FROM json_each({table}.latencies) UNION ALL "
-    "SELECT key, value FROM json_each(excluded.latencies)) GROUP BY bucket HAVING sum(count) <> 0))"
-)
+# A function of ours: SQLite's own ones for JSON take three times as long as all the rest of an upsert.
+_SQLITE_MERGE: Final = "merged_latencies"
+_SQLITE_MERGED: Final = f"{_SQLITE_MERGE}({{table}}.latencies, excluded.latencies)"
 _POSTGRES_MERGED: Final = (
     "(SELECT coalesce(jsonb_object_agg(bucket, count), '{{}}') FROM (SELECT bucket, sum(count)::bigint AS count FROM ("
     "SELECT key AS bucket, value::bigint AS count FROM jsonb_each_text({table}.latencies) UNION ALL "
@@ -36,8 +35,22 @@ _KEY: Final = slice(0, 7)
 _HOUR, _TENANT, _TOOL, _CATEGORY, _SHARD = 0, 1, 4, 5, 6
 
 
+def prepare(connection: sqlite3.Connection) -> None:
+    """Teach a connection what `sqlite_statements` need."""
+    connection.create_function(_SQLITE_MERGE, 2, _merged, deterministic=True)
+
+
+def _merged(known: str, more: str) -> str:
+    sums: dict[str, int] = orjson.loads(known)
+    for bucket, count in orjson.loads(more).items():
+        sums[bucket] = sums.get(bucket, 0) + count
+        if not sums[bucket]:
+            del sums[bucket]
+    return orjson.dumps(sums).decode()
+
+
 def sqlite_statements(uses: Iterable[tuple[int, Use]]) -> Iterable[tuple[str, list[Any]]]:
-    """What adds the uses that have a 1, and takes away those that have a -1."""
+    """What adds the uses that have a 1, and takes away those that have a -1, on a connection that was prepared."""
     by_user = _by_user(uses)
     yield from _SQLITE_BY_USER.batches(_rows(by_user))
     yield from _SQLITE_BY_TOOL.batches(_rows(_by_tool(by_user)))

@@ -152,8 +152,10 @@ class SqliteSink:
         }
 
     def _connect(self) -> sa.Connection:
-        self._connection = self._engine.connect()
-        return self._connection
+        connection = self._engine.connect()
+        rollups.prepare(connection.connection.driver_connection)  # pyright: ignore[reportArgumentType]
+        self._connection = connection
+        return connection
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
