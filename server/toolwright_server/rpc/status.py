@@ -34,6 +34,8 @@ _TEXT_BYTES = 256
 _NAME_BYTES = 64
 _FIELD_BYTES = 128
 _QUOTA_VIOLATIONS = 3
+# Of all violations of quotas; the first one has room in any case.
+_QUOTA_BYTES = 640
 # Kept free for the first violations before metadata takes the rest.
 _VIOLATIONS_BYTES = 512
 _PER_HEADER = 32
@@ -99,8 +101,10 @@ def _details(failure: Failure, delay: float | None, room: int) -> list[Any]:
         others.append(_quota(failure))
     others.append(error_details_pb2.LocalizedMessage(locale="en", message=_cut(user_message, _TEXT_BYTES)))
     room -= info.ByteSize() + sum(_PER_DETAIL + other.ByteSize() for other in others) + _PER_DETAIL
+    # First, and not at the price of what violations are kept free for.
+    room -= _add_metadata(info, ((SUGGESTED_ACTION, suggested_action),), room)
     kept_free = _VIOLATIONS_BYTES if failure.violations else 0
-    room -= _add_metadata(info, ((SUGGESTED_ACTION, suggested_action), *failure.metadata.items()), room - kept_free)
+    room -= _add_metadata(info, tuple(failure.metadata.items()), room - kept_free)
     violations = _bad_request(failure, room - _PER_DETAIL)
     if violations is not None:
         others.append(violations)
@@ -114,6 +118,9 @@ def _quota(failure: Failure) -> error_details_pb2.QuotaFailure:
     for violation in violations[:_QUOTA_VIOLATIONS]:
         subject, description = _cut(violation.subject, _NAME_BYTES), _cut(violation.description, _TEXT_BYTES)
         found.violations.add(subject=subject, description=description)
+        if found.ByteSize() > _QUOTA_BYTES:
+            del found.violations[-1]
+            break
     return found
 
 

@@ -163,3 +163,19 @@ def test_a_limit_that_nobody_described_is_that_of_the_subject_or_of_the_server()
     for each, subject in ((failure, "category ai"), (Failure(Reason.CONCURRENCY_LIMITED, "full"), "server")):
         (violation,) = _details(status_of(each))["QuotaFailure"].violations
         assert (violation.subject, violation.description) == (subject, "full")
+
+
+def test_the_longest_texts_of_three_limits_leave_room_for_what_to_do() -> None:
+    quota = [QuotaViolation("s" * 64, "d" * 256)] * 3
+    failure = Failure(
+        Reason.CONCURRENCY_LIMITED,
+        "m" * 600,
+        user_message="u" * 512,
+        suggested_action="a" * 256,
+        quota=quota,
+        violations=[Violation("f" * 64, "v" * 128)],
+    )
+    found = _details(status_of(failure, [("toolwright-execution-id", "i" * 36), ("ratelimit", "r" * 200)]))
+    assert found["ErrorInfo"].metadata[SUGGESTED_ACTION] == "a" * 256
+    assert [violation.subject for violation in found["QuotaFailure"].violations] == ["s" * 64]
+    assert len(found["BadRequest"].field_violations) == 1
