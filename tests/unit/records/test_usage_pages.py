@@ -45,7 +45,7 @@ def names(answer: Answer) -> list[object]:
 
 
 @pytest.mark.parametrize("order", [Order.DIMENSIONS, Order.MOST_CALLS])
-@pytest.mark.parametrize("size", [100, PART_ROWS, 1_000])
+@pytest.mark.parametrize("size", [PART_ROWS - 1, PART_ROWS, 1_000])
 async def test_pages_together_are_the_whole_in_its_order(size: int, order: Order) -> None:
     usage = Usage(Filled(), lambda _: [])
     question, found = asked(size, order), list[object]()
