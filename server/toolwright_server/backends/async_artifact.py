@@ -32,6 +32,9 @@ class AsyncArtifact:
     ) -> None:
         if error is None:
             await self._step(self._end)
+        elif isinstance(error, GeneratorExit):
+            # A tool that is thrown away unfinished cannot wait for anything any more.
+            self._file.abort()
         else:
             await self._abort()
 
@@ -47,9 +50,12 @@ class AsyncArtifact:
     async def _step(self, step: Callable[..., object], *arguments: bytearray) -> None:
         try:
             await asyncio.to_thread(step, *arguments)
-        except (asyncio.CancelledError, GeneratorExit):
+        except asyncio.CancelledError:
             # It may have been done, half done or not begun, or be done after this: no file is right after that.
             await self._abort()
+            raise
+        except GeneratorExit:
+            self._file.abort()
             raise
 
     async def _abort(self) -> None:

@@ -187,3 +187,26 @@ async def test_a_write_that_was_given_up_ends_the_artifact(tmp_path: Path) -> No
     with pytest.raises(ArtifactRefused):
         await file.__aexit__(None, None, None)
     assert (left(tmp_path), desk.end(keep=True, expire_time=None)) == ([], ())
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+async def test_a_tool_that_is_thrown_away_unfinished_leaves_nothing_and_cannot_wait_for_it(
+    tmp_path: Path, steps: int
+) -> None:
+    desk = SlowDesk(tmp_path)
+    desk.go.set()
+
+    async def write() -> None:
+        async with desk.begun() as artifact:
+            await artifact.write(b"half")
+            await asyncio.get_running_loop().create_future()
+
+    # As the interpreter does with what no task runs any more: first while it begins, then in the midst of it.
+    tool = write()
+    for step in range(steps):
+        waits_for = tool.send(None)
+        waits_for._asyncio_future_blocking = False
+        if step == 0:
+            await waits_for
+    tool.close()
+    assert left(tmp_path) == []
