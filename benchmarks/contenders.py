@@ -45,14 +45,13 @@ def echo_request(size: int, tool: str = ECHO) -> bytes:
     return ExecuteRequest(call=ToolCall(tool=tool, arguments_json=arguments(size))).SerializeToString()
 
 
-class Contender(Protocol):
-    """One server under load. `headers` are what its callers send to be let in."""
+class Echoing(Protocol):
+    """One server under load that answers with what it was sent. `headers` are what its callers send to be let in."""
 
     name: str
     address: str
     process: Process
     echo_path: str
-    stream_path: str
     headers: Mapping[str, str]
     wire: Wire
 
@@ -68,6 +67,16 @@ class Contender(Protocol):
         """
         ...
 
+    def calls_ok(self, path: str) -> int:
+        """How many calls of the method the server itself says it answered with OK."""
+        ...
+
+
+class Contender(Echoing, Protocol):
+    """One that streams as well."""
+
+    stream_path: str
+
     def stream_request(self, steps: int, message_size: int) -> bytes:
         """The request for a stream of so many events."""
         ...
@@ -78,10 +87,6 @@ class Contender(Protocol):
         Raises:
             WrongAnswerError: one is.
         """
-        ...
-
-    def calls_ok(self, path: str) -> int:
-        """How many calls of the method the server itself says it answered with OK."""
         ...
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import rounds
-from benchmarks.contenders import Contender, Toolwright
+from benchmarks.contenders import Contender, Echoing, Toolwright
 from benchmarks.load import Generate
 from benchmarks.rival import fastmcp
 from benchmarks.rounds import Comparison
@@ -29,7 +29,7 @@ Outcome = tuple[Comparison, Verdict | None]
 NAMES = ("echo", "lone", "traced", "stream", "record", "limits", "processes", "whole", "rival")
 
 
-# Tools of writing_tools.py.
+# Tools of echo_tools.py.
 ACTING = "benchmarks.write"
 WHOLE = "benchmarks.whole"
 
@@ -150,7 +150,7 @@ class Plan:
             for comparison, _ in self.against(*servers):
                 yield comparison, None
 
-    def echo(self, title: str, bare: Contender, ours: Contender, size: int, callers: int) -> Comparison:
+    def echo(self, title: str, bare: Echoing, ours: Echoing, size: int, callers: int) -> Comparison:
         """Compares the echo of arguments of `size` bytes."""
         runs = [rounds.echo_runner(side, size, callers, self.seconds, self.generate) for side in (bare, ours)]
         return rounds.interleaved(title, "calls", self.rounds, (bare.name, runs[0]), (ours.name, runs[1]))

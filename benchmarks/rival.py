@@ -29,13 +29,12 @@ _HEADERS = {
 
 @dataclass
 class FastMcp:
-    """A Contender, for echoes alone: it streams nothing."""
+    """The server."""
 
     process: Process
     address: str
     name: str = f"FastMCP, MCP {REVISION}"
     echo_path: str = "/mcp"
-    stream_path: str = ""
     headers: Mapping[str, str] = field(default_factory=lambda: dict(_HEADERS))
     wire: Wire = HTTP
 
@@ -57,12 +56,6 @@ class FastMcp:
             if orjson.loads(answer).get("result", {}).get("structuredContent") != wanted:
                 raise WrongAnswerError(f"{self.name} answered {TOOL} with {answer[:1000]!r}")
         return Bounds(min(lengths), max(lengths))
-
-    def stream_request(self, steps: int, message_size: int) -> bytes:
-        raise NotImplementedError(f"{self.name} is compared by its echo alone")
-
-    def check_stream(self, messages: list[bytes], steps: int) -> None:
-        raise NotImplementedError(f"{self.name} is compared by its echo alone")
 
     def calls_ok(self, path: str) -> int:
         del path

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import tape
-from benchmarks.contenders import Contender, WrongAnswerError
+from benchmarks.contenders import Contender, Echoing, WrongAnswerError
 from benchmarks.figures import Interval, bootstrap, percentile
 from benchmarks.load import Ask, Generate
 
@@ -112,7 +112,7 @@ def interleaved(
     return comparison
 
 
-def _await_count(contender: Contender, path: str, wanted: int) -> None:
+def _await_count(contender: Echoing, path: str, wanted: int) -> None:
     """Waits until the server has counted so many calls: it counts a call shortly after the caller has its answer."""
     end = time.monotonic() + COUNT_SECONDS
     while (seen := contender.calls_ok(path)) != wanted:
@@ -121,7 +121,7 @@ def _await_count(contender: Contender, path: str, wanted: int) -> None:
         time.sleep(0.02)
 
 
-def echo_run(contender: Contender, size: int, callers: int, calls: int, generate: Generate) -> Run:
+def echo_run(contender: Echoing, size: int, callers: int, calls: int, generate: Generate) -> Run:
     """Loads the echo with `calls` calls and checks samples before and after, all bytes and the server's own count.
 
     Raises:
@@ -146,7 +146,7 @@ def echo_run(contender: Contender, size: int, callers: int, calls: int, generate
     return Run(calls, seen.seconds, after[0] - before[0], after[1] - before[1], p50, p99)
 
 
-def echo_runner(contender: Contender, size: int, callers: int, seconds: float, generate: Generate) -> Callable[[], Run]:
+def echo_runner(contender: Echoing, size: int, callers: int, seconds: float, generate: Generate) -> Callable[[], Run]:
     """A run of about `seconds`: how many calls that are is found out by a first run that does not count."""
     warm = echo_run(contender, size, callers, CALIBRATION_CALLS[callers], generate)
     calls = max(callers, int(echo_run(contender, size, callers, warm.units, generate).rate * seconds))

@@ -16,7 +16,7 @@ from benchmarks.processes import ROOT, Process, free_port
 from toolwright.v1 import keys_pb2, keys_pb2_grpc
 
 START_SECONDS = 30.0
-WRITING_TOOLS = ROOT / "benchmarks" / "writing_tools.py"
+ECHO_TOOLS = ROOT / "benchmarks" / "echo_tools.py"
 UNLIMITED = ROOT / "benchmarks" / "unlimited.toml"
 # In the command line of each process, where a server has several.
 MEMBERS = "toolwright_server.commands.server_process"
@@ -83,7 +83,7 @@ def toolwright(folder: Path, name: str, chosen: Mapping[str, str]) -> Generator[
         "TOOLWRIGHT_LIMITS_FILE": str(UNLIMITED),
         **chosen,
     }
-    command = [str(Path(sys.executable).parent / "toolwright"), "serve", "--tools", str(WRITING_TOOLS)]
+    command = [str(Path(sys.executable).parent / "toolwright"), "serve", "--tools", str(ECHO_TOOLS)]
     process = Process(name, command, folder / f"{name}.log", settings, members=MEMBERS)
     try:
         server = Toolwright(process, address, http, name)
