@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import grpc
 import psutil
 
+from tests.ports import free_port
 from toolwright.v1 import tool_catalog_pb2_grpc, tool_execution_pb2, tool_execution_pb2_grpc
 
 # By default a channel waits for seconds after it was turned away a few times, while the server has long started.
@@ -27,13 +27,6 @@ ALL_TOOLKITS = {"TOOLWRIGHT_TOOLKITS": ""}
 # Spans go to a file of the data directory, by a process of their own.
 TRACED = {"OTEL_TRACES_EXPORTER": ""}
 UNLIMITED = Path(__file__).parent / "limits.toml"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class LiveServer:

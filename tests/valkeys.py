@@ -19,7 +19,7 @@ from typing import Any, cast
 import pytest
 import redis
 
-from tests.live import free_port
+from tests.ports import free_port
 
 START_SECONDS = 20.0
 SLOTS = 16_384

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.databases import Postgres
-from tests.live import free_port
+from tests.ports import free_port
 from tests.several import SECONDS, Stores, settings, several
 from tests.valkeys import Server
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.counter import running_counter
-from tests.live import LiveServer, eventually, free_port, stubs
+from tests.live import LiveServer, eventually, stubs
+from tests.ports import free_port
 from tests.torture.housing import House
 from toolwright.v1 import tool_execution_pb2
 from toolwright_client import (

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Generator
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.ports import free_port
 from toolwright_client import (
     AsyncClient,
     Client,
@@ -30,11 +30,6 @@ from toolwright_client import (
 
 COMMAND = Path(sys.executable).with_name("toolwright")
 START_SECONDS = 45
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
