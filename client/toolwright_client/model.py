@@ -194,6 +194,8 @@ class Execution:
     session_id: str = ""
     server_id: str = ""
     trace_id: str = ""
+    audit_id: str = ""
+    """The chain of the audit trail that holds what was asked and what became of it; empty without an audit trail."""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     stopped: Stopped = Stopped.UNSPECIFIED
     warnings: tuple[Notice, ...] = ()

@@ -124,6 +124,7 @@ def execution(raw: common_pb2.Execution) -> Execution:
         session_id=raw.session_id,
         server_id=raw.server_id,
         trace_id=raw.trace_id,
+        audit_id=raw.audit_id,
         labels=dict(raw.labels),
         stopped=_STOPPED.get(raw.stopped, Stopped.UNSPECIFIED),
         warnings=tuple(Notice(each.reason, each.message) for each in raw.warnings),

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from tests.live import LiveServer, execute_request, live_server, stubs
-from toolwright.v1 import common_pb2, tool_execution_pb2, tool_execution_pb2_grpc
+from toolwright.v1 import audit_pb2, audit_pb2_grpc, common_pb2, tool_execution_pb2, tool_execution_pb2_grpc
 
 from .test_commands import on_terminal, run
 
@@ -50,6 +51,18 @@ def test_what_is_kept_of_a_call_is_got_without_its_secrets(execution: Execution)
     assert json.loads(kept.result.value_json) == {"user": USER, "token": "[redacted]"}
     assert (kept.category, kept.effect) == ("history", common_pb2.EFFECT_SIDE_EFFECT)
     assert kept.principal_id == "anonymous"
+
+
+def test_an_execution_names_the_chain_of_its_audit_records(server: LiveServer, execution: Execution) -> None:
+    # One with an entry before it, and one without.
+    for tool in ("history.login", "diagnostics.echo"):
+        ran = call(execution, tool)
+        with grpc.insecure_channel(server.address) as channel:
+            audit = audit_pb2_grpc.AuditServiceStub(channel)
+            asked = audit_pb2.ListAuditRecordsRequest(filter=f'execution_id="{ran.execution_id}"')
+            records = audit.ListAuditRecords(asked, timeout=SECONDS).records
+        assert {record.chain_id for record in records} == {ran.audit_id}
+        assert got(execution, ran.execution_id).audit_id == ran.audit_id
 
 
 def test_a_tool_that_keeps_nothing_leaves_neither_arguments_nor_result(execution: Execution) -> None:

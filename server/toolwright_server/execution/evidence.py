@@ -13,6 +13,7 @@ from typing import Final
 from toolwright_server.artifacts.model import encoded
 from toolwright_server.catalog.model import Effect
 from toolwright_server.execution.model import Execution, Source, State
+from toolwright_server.records.audit.encoding import chain_id
 from toolwright_server.records.audit.model import Entry, Fact, Kind
 
 _SALT_BYTES: Final = 16
@@ -24,10 +25,14 @@ _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
 class ExecutionEvidence:
-    """The entries that go with each change of an execution. Call before the execution's values are taken."""
+    """The entries that go with each change of an execution. Call before the execution's values are taken.
+
+    `intent` also tells the execution in which chain they are.
+    """
 
     def intent(self, execution: Execution) -> Sequence[Entry]:
         """None for calls that are not awaited before they are run: their outcome says it all."""
+        execution.audit_id = chain_id(execution.caller.tenant, execution.server_id, execution.epoch)
         return () if _at_once(execution) else (intent_entry(execution),)
 
     def outcome(self, execution: Execution) -> Sequence[Entry]:

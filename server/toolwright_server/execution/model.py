@@ -219,6 +219,8 @@ class Execution:
     source_execution_id: str = ""
     # Set if and only if the source is FALLBACK.
     fallback: Fallback | None = None
+    # The chain of the audit trail that its entries are in; empty without one. Kept nowhere: it follows from the rest.
+    audit_id: str = ""
 
     def move(self, to: State) -> None:
         """Enter another state. Raises ValueError for a move that the table does not allow."""

@@ -162,6 +162,7 @@ def answered(row: Execution, result: bytes | None, as_json: bool) -> pb.Executio
         category=row.category,
         effect=_EFFECTS[row.effect],
         principal_id=row.caller.principal,
+        audit_id=row.audit_id,
     )
     if row.labels:
         message.labels.update(row.labels)
@@ -210,6 +211,7 @@ def answer(row: Execution, result: bytes | None, as_json: bool) -> bytes:
                     caller.principal,
                     caller.user,
                     row.server_id,
+                    row.audit_id,
                 )
             ),
             _encoded(_EXECUTION_ID, row.execution_id.encode()),
@@ -224,9 +226,9 @@ def answer(row: Execution, result: bytes | None, as_json: bool) -> bytes:
 
 
 @lru_cache(1_024)
-def _constant(shared: tuple[str, str, str, Effect, str, str, str, str]) -> bytes:
+def _constant(shared: tuple[str, str, str, Effect, str, str, str, str, str]) -> bytes:
     """What many answers share."""
-    tool, version, category, effect, tenant, principal, user, server_id = shared
+    tool, version, category, effect, tenant, principal, user, server_id, audit_id = shared
     return pb.Execution(
         tool=tool,
         tool_version=version,
@@ -236,6 +238,7 @@ def _constant(shared: tuple[str, str, str, Effect, str, str, str, str]) -> bytes
         principal_id=principal,
         user_id=user,
         server_id=server_id,
+        audit_id=audit_id,
     ).SerializeToString()
 
 

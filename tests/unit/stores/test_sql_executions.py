@@ -21,6 +21,7 @@ from toolwright_server.execution.model import Execution, State, Stopped
 from toolwright_server.execution.query import ExecutionQuery
 from toolwright_server.execution.store import RecordFailed
 from toolwright_server.identity import Caller
+from toolwright_server.records.audit.encoding import chain_id
 from toolwright_server.stores.sql import rows
 from toolwright_server.stores.sql.change import Change
 from toolwright_server.stores.sql.engine import Database
@@ -114,6 +115,7 @@ def facts(execution: Execution) -> dict[str, Any]:
 async def test_every_field_comes_back_as_it_was(servers: Servers, execution: Execution) -> None:
     # The same id may be drawn twice, and who calls does not change.
     execution.execution_id = str(uuid.uuid4())
+    execution.audit_id = chain_id(execution.caller.tenant, execution.server_id, execution.epoch)
     await servers.writer.submit(Change(execution))
     found = await servers.two.get(execution.caller, execution.execution_id)
     assert found is not None

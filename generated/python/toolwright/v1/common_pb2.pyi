@@ -492,6 +492,7 @@ class Execution(_message.Message):
     ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
     PRINCIPAL_ID_FIELD_NUMBER: _builtins.int
     SOURCE_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    AUDIT_ID_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Id of the execution, a UUIDv7 set by the server."""
     state: Global___State.ValueType
@@ -542,6 +543,12 @@ class Execution(_message.Message):
     """The execution whose answer this is, also where that is an error: the one that
     was joined, or whose result the cache had. Empty: its own, or that of another
     user. Then `start_time` is absent, and it has cost nothing.
+    """
+    audit_id: _builtins.str
+    """The chain of the audit trail that holds what was asked and what became of it,
+    as `AuditRecord.chain_id` names it. What was decided about it afterwards may
+    be in another one: AuditService finds all of it by `execution_id`. Empty: the
+    server keeps no audit trail, or the call was refused.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -619,10 +626,11 @@ class Execution(_message.Message):
         arguments_json: _builtins.str = ...,
         principal_id: _builtins.str = ...,
         source_execution_id: _builtins.str = ...,
+        audit_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "error", b"error", "result", b"result", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "arguments_json", b"arguments_json", "category", b"category", "create_time", b"create_time", "deadline", b"deadline", "deadline_source", b"deadline_source", "effect", b"effect", "end_time", b"end_time", "error", b"error", "execution_id", b"execution_id", "labels", b"labels", "last_sequence", b"last_sequence", "parent_execution_id", b"parent_execution_id", "principal_id", b"principal_id", "request_id", b"request_id", "result", b"result", "server_id", b"server_id", "session_id", b"session_id", "source_execution_id", b"source_execution_id", "start_time", b"start_time", "state", b"state", "stopped", b"stopped", "task_id", b"task_id", "tenant_id", b"tenant_id", "tool", b"tool", "tool_version", b"tool_version", "trace_id", b"trace_id", "usage", b"usage", "user_id", b"user_id", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "arguments_json", b"arguments_json", "audit_id", b"audit_id", "category", b"category", "create_time", b"create_time", "deadline", b"deadline", "deadline_source", b"deadline_source", "effect", b"effect", "end_time", b"end_time", "error", b"error", "execution_id", b"execution_id", "labels", b"labels", "last_sequence", b"last_sequence", "parent_execution_id", b"parent_execution_id", "principal_id", b"principal_id", "request_id", b"request_id", "result", b"result", "server_id", b"server_id", "session_id", b"session_id", "source_execution_id", b"source_execution_id", "start_time", b"start_time", "state", b"state", "stopped", b"stopped", "task_id", b"task_id", "tenant_id", b"tenant_id", "tool", b"tool", "tool_version", b"tool_version", "trace_id", b"trace_id", "usage", b"usage", "user_id", b"user_id", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

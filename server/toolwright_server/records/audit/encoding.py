@@ -6,6 +6,7 @@ behind the last member, so that whoever verifies a line cuts them off and needs 
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -26,6 +27,7 @@ def microseconds(seconds: float) -> int:
     return round(seconds * _MICROSECONDS)
 
 
+@lru_cache(4_096)
 def chain_id(tenant: str | None, server_id: str, epoch: int) -> str:
     """The chain of a tenant's entries on one run of one server; None: that server's checkpoints."""
     return hashlib.sha256(orjson.dumps([tenant, server_id, epoch])).hexdigest()[:_ID_DIGITS]

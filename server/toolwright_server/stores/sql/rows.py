@@ -11,6 +11,7 @@ from toolwright_server.catalog.model import Effect
 from toolwright_server.execution.deadline import DeadlineSource
 from toolwright_server.execution.model import Execution, Fallback, LimitWarning, Source, State, Stopped
 from toolwright_server.identity import Caller
+from toolwright_server.records.audit.encoding import chain_id
 from toolwright_server.stores import failures
 from toolwright_server.stores.sql.tables import executions
 
@@ -123,6 +124,7 @@ def execution(row: Sequence[Any]) -> Execution:
         cached_time=body.get("cached_time"),
         source_execution_id=body.get("source_execution_id", ""),
         fallback=_fallback(body["fallback"]) if "fallback" in body else None,
+        audit_id=chain_id(row[1], row[13], row[14]),
     )
 
 
