@@ -1,17 +1,16 @@
 """`report`: what was called in a week, as a document: Markdown for people, CSV for spreadsheets."""
 
-import csv
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import grpc
 
 from toolwright.v1 import usage_pb2 as pb
-from toolwright_server.commands import usage_figures
+from toolwright_server.commands import csv_table, usage_figures
 from toolwright_server.commands.exits import Exit
 from toolwright_server.commands.printing import printable
 from toolwright_server.commands.reaching import ask
@@ -90,13 +89,15 @@ def markdown(report: Report) -> Iterator[str]:
 def write_csv(report: Report) -> None:
     """One table: the section, what the row is for, the figures."""
     heads = ["section", "name", *usage_figures.values(pb.UsageFigures())]
-    writer = csv.DictWriter(sys.stdout, heads, lineterminator="\n")
-    writer.writeheader()
-    writer.writerow({"section": "Total", "name": "", **usage_figures.values(report.total)})
+    csv_table.write(heads, _lines(report))
+
+
+def _lines(report: Report) -> Iterator[dict[str, Any]]:
+    yield {"section": "Total", "name": "", **usage_figures.values(report.total)}
     for section in report.sections:
         for row in section.rows:
             name = usage_figures.names(row, (section.by,))[0]
-            writer.writerow({"section": section.title, "name": name, **usage_figures.values(row.figures)})
+            yield {"section": section.title, "name": name, **usage_figures.values(row.figures)}
 
 
 def _sections(tools: Sequence[pb.UsageRow], days: Sequence[pb.UsageRow], rare: int) -> Iterator[Section]:

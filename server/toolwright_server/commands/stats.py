@@ -1,7 +1,5 @@
 """`stats`: how often what was called and how it went; a table for people, JSON or CSV for programs."""
 
-import csv
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 import grpc
 
 from toolwright.v1 import usage_pb2 as pb
-from toolwright_server.commands import usage_figures
+from toolwright_server.commands import csv_table, usage_figures
 from toolwright_server.commands.exits import Exit
 from toolwright_server.commands.printing import for_people, printable, show_json
 from toolwright_server.commands.reaching import ask
@@ -46,9 +44,7 @@ def document(found: Sequence[pb.UsageRow], last: pb.QueryUsageResponse, by: Sequ
 def write_csv(found: Sequence[pb.UsageRow], by: Sequence[str]) -> None:
     """One line for each row, below the names of the columns."""
     heads = [*by, *usage_figures.values(pb.UsageFigures())]
-    writer = csv.DictWriter(sys.stdout, heads, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_named(row, by) | usage_figures.values(row.figures) for row in found)
+    csv_table.write(heads, (_named(row, by) | usage_figures.values(row.figures) for row in found))
 
 
 def print_table(found: Sequence[pb.UsageRow], last: pb.QueryUsageResponse, by: Sequence[str]) -> None:

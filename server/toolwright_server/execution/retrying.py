@@ -40,14 +40,17 @@ async def attempts(flight: Flight, backend: Backend, chances: Chances, work: Wor
     Raises what the last attempt raised: NotSent, ToolFailed or Lost. A call that its circuit does not let through is
     refused at once; one that was let through and failed may wait for it.
     """
+    allowed = allowed_attempts(flight.tool, flight.invocation)
+    if allowed == 1:
+        return await backend.run(work)
+    # Encoded before the tool may change them.
     arguments = given(flight.invocation, flight.tool)
     try:
         return await backend.run(work)
     except CircuitRefused:
         raise
     except (NotSent, ToolFailed) as error:
-        allowed = allowed_attempts(flight.tool, flight.invocation)
-        if allowed == 1 or not _may_repeat(flight, error):
+        if not _may_repeat(flight, error):
             raise
         return await _Again(flight, backend, work, chances, allowed).after(error, arguments)
 
