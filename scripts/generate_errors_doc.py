@@ -28,8 +28,9 @@ that a model can follow) and, where they apply, `execution_id`, `outcome` (`not_
 
 The delay of RetryInfo is also in the trailer `{PUSHBACK}`, which gRPC's own retries obey; `-1` there
 stops them. All trailers together stay below {LIMIT_BYTES} bytes: long texts lose their end, then the last violations
-and metadata go. The text of an exception is never sent: INTERNAL carries a `trace_id`, under which the operator finds
-it in the log.
+and metadata go. The text of an exception is in no status and no answer: INTERNAL carries a `trace_id`, under which the
+operator finds it in the log. What a tool's own exception said is in `admin_message` of the execution's error, which
+GetExecution tells to callers whose credential has the role `operator` or `admin`, and to nobody else.
 
 What gRPC itself answers before a call reaches the server carries no details: a message or metadata over the transport's
 limit (RESOURCE_EXHAUSTED), an rpc that does not exist (UNIMPLEMENTED), a caller's own deadline that passes first.

@@ -121,6 +121,8 @@ class Failure:
     """Seconds; absent: not known, or not retryable."""
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     violations: tuple[Violation, ...] = ()
+    admin_message: str = ""
+    """For operators who look at the execution: where in the tool it happened, and what the exception said."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ def failure(raw: common_pb2.ExecutionError) -> Failure:
         retry_delay=_seconds(raw.retry_delay) if raw.HasField("retry_delay") else None,
         metadata=dict(raw.metadata),
         violations=tuple(violation(each) for each in raw.violations),
+        admin_message=raw.admin_message,
     )
 
 

@@ -223,7 +223,8 @@ class Failure:
     """What went wrong, as it is kept in a record and sent to clients. `message` never holds exception text.
 
     Empty `user_message` and `suggested_action` mean the reason's own. `retry_delay` is in seconds. `quota` are the
-    limits that were reached; it is sent and not kept, as what it refuses never ran.
+    limits that were reached; it is sent and not kept, as what it refuses never ran. `admin_message` is for operators
+    alone: it may hold exception text, is part of no status, and is erased with the payloads, from which it may quote.
     """
 
     reason: Reason
@@ -235,6 +236,7 @@ class Failure:
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     violations: Sequence[Violation] = ()
     quota: Sequence[QuotaViolation] = ()
+    admin_message: str = field(default="", repr=False)
 
     def words(self) -> tuple[str, str]:
         """`(user_message, suggested_action)`, the reason's own where the failure brings none."""

@@ -210,6 +210,8 @@ async def test_callers_hear_the_type_of_an_exception_and_operators_all_of_it(
     (record,) = caplog.records
     assert record.__dict__["execution_id"] == "execution-1"
     assert SECRET in caplog.text + str(record.__dict__.get("exception", ""))
+    assert SECRET in error.failure.admin_message
+    assert error.failure.admin_message in caplog.text + str(record.__dict__.get("exception", ""))
 
 
 async def test_a_lack_of_memory_leaves_the_outcome_open(subject: Subject) -> None:

@@ -256,6 +256,19 @@ def test_owners_operators_and_admins_see_what_is_theirs_to_see(people: People, a
         assert (seen.execution_id, seen.tenant_id, seen.user_id) == (alices.execution_id, "acme", "alice")
 
 
+def test_what_an_exception_said_is_for_operators_of_the_tenant_alone(people: People) -> None:
+    failed = people.alice.execute("diagnostics.fail", arguments={"kind": "exception", "message": "the hushed cause"})
+    asked = execution_pb2.GetExecutionRequest(execution_id=failed.execution_id)
+    own = people.alice.call(people.alice.execution.GetExecution, asked).execution
+    assert "the hushed cause" not in f"{failed}{own.error}"
+    for somebody in (people.olga, people.admin):
+        seen = somebody.call(somebody.execution.GetExecution, asked).execution
+        assert seen.error.admin_message.endswith(": the hushed cause")
+        assert seen.error.message == failed.error.message
+    listed = people.olga.call(people.olga.execution.ListExecutions, execution_pb2.ListExecutionsRequest(page_size=1000))
+    assert "the hushed cause" not in str(listed)
+
+
 @pytest.mark.parametrize("rpc", ["Execute", "ExecuteStream"])
 def test_nobody_acts_for_a_user_that_its_key_does_not_name(people: People, rpc: str) -> None:
     call = execute("diagnostics.echo", user_id="alice").call

@@ -23,6 +23,7 @@ from toolwright_server.catalog.model import Tool
 from toolwright_server.errors import Failure, Reason, Violation
 
 MESSAGE_LIMIT = 4_096
+ADMIN_LIMIT = 4_096
 _WORDS_LIMIT = 1_024
 _METADATA_LIMIT = 32
 _VIOLATIONS_LIMIT = 20
@@ -167,6 +168,18 @@ def for_operators(tool: Tool, error: BaseException) -> str:
         return ""
     told = _places(error) if tool.has_secrets else "".join(traceback.format_exception(error))
     return told[-_TRACEBACK_LIMIT:]
+
+
+def admin_message(tool: Tool, error: BaseException) -> str:
+    """The end of the same, as the record keeps it: of a tool that keeps no payloads, nothing that may quote them.
+
+    At most ADMIN_LIMIT characters that any database takes.
+    """
+    if tool.keep_arguments and tool.keep_result:
+        told = for_operators(tool, error)
+    else:
+        told = "" if isinstance(error, BadAnswer) or is_own_words(error) else _places(error)
+    return clean(told.strip()[-ADMIN_LIMIT:].replace("\0", "\N{REPLACEMENT CHARACTER}"), ADMIN_LIMIT)
 
 
 def _places(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from toolwright_server.artifacts.writing import DEFAULT_TYPE, ArtifactFile
@@ -9,6 +10,7 @@ from toolwright_server.backends.async_artifact import AsyncArtifact
 from toolwright_server.backends.invoke import (
     BadAnswer,
     Refused,
+    admin_message,
     answer,
     bind,
     failure_of,
@@ -68,7 +70,7 @@ def ended(work: Work, error: BaseException) -> NotSent | ToolFailed | Lost:
     """What the exception of a tool means, after logging what only operators may read."""
     if isinstance(error, OutputLimit):
         return ToolFailed(Failure(Reason.OUTPUT_LIMIT, str(error)))
-    failure = failure_of(work.tool.name, error)
+    failure = replace(failure_of(work.tool.name, error), admin_message=admin_message(work.tool, error))
     report(work, error, failure)
     if vouches(error):
         return NotSent(failure)

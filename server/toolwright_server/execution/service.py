@@ -21,7 +21,7 @@ from toolwright_server.execution.recovery.reconcile import Declared, Reconciler
 from toolwright_server.execution.store import ExecutionStore
 from toolwright_server.execution.streaming import wire as messages
 from toolwright_server.execution.streaming.follow import follow
-from toolwright_server.identity import Role
+from toolwright_server.identity import ANONYMOUS, Role
 from toolwright_server.limits.headline import headline
 from toolwright_server.rpc import filters, lists
 from toolwright_server.rpc.call import RpcCall
@@ -110,7 +110,10 @@ class ToolExecutionService:
             raise invalid("key", "execution_id or request_id is required")
         if found is None:
             raise _unknown(request.request_id)
-        return pb.GetExecutionResponse(execution=wire.with_arguments(found, as_json=request.value_json or None))
+        # Without credentials agents are who operators are: nobody is told what only operators may hear.
+        for_operator = call.caller is not ANONYMOUS and call.caller.role.includes(Role.OPERATOR)
+        described = wire.in_full(found, as_json=request.value_json or None, for_operator=for_operator)
+        return pb.GetExecutionResponse(execution=described)
 
     async def ListExecutions(self, request: pb.ListExecutionsRequest, call: RpcCall) -> pb.ListExecutionsResponse:
         size = lists.page_size(request.page_size, PAGE_DEFAULT)

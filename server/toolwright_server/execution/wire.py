@@ -132,9 +132,11 @@ def execution(row: Execution, *, as_json: bool | None = None, with_result: bool 
     return message
 
 
-def with_arguments(row: Execution, *, as_json: bool | None = None) -> pb.Execution:
-    """The same with the arguments, as far as they are kept."""
+def in_full(row: Execution, *, as_json: bool | None = None, for_operator: bool) -> pb.Execution:
+    """The same with the arguments, as far as they are kept, and with what only operators are told."""
     message = execution(row, as_json=as_json)
+    if for_operator and row.failure is not None:
+        message.error.admin_message = row.failure.admin_message
     if row.arguments is not None:
         message.arguments_json = row.arguments  # pyright: ignore[reportAttributeAccessIssue] (as in _result)
     return message

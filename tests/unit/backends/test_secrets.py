@@ -1,15 +1,25 @@
 """What operators and callers are told of failures of tools that are given secrets, and of tools that are not."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 import pydantic
 import pytest
 
-from toolwright_server.backends.invoke import BadAnswer, Refused, answer, bind, for_operators
+from toolwright_server.backends.invoke import (
+    ADMIN_LIMIT,
+    BadAnswer,
+    Refused,
+    admin_message,
+    answer,
+    bind,
+    for_operators,
+)
 from toolwright_server.catalog.context import ToolError
 from toolwright_server.catalog.functions import declared_tool, tool
 from toolwright_server.catalog.model import Tool
+from toolwright_server.errors import Failure, Reason
 
 SECRET = "hunter2"
 Token = Annotated[str, pydantic.Field(json_schema_extra={"x-sensitive": True})]
@@ -55,6 +65,23 @@ def test_of_a_tool_with_secrets_the_log_says_where_and_what_kind_but_no_text(fun
 def test_of_other_tools_the_log_says_all() -> None:
     told = for_operators(declared(open_to_all), raised())
     assert f"LookupError: nobody has {SECRET}" in told
+
+
+@pytest.mark.parametrize("kept", [{"keep_arguments": False}, {"keep_result": False}])
+def test_the_record_of_a_tool_that_keeps_no_payloads_has_no_text_that_may_quote_them(kept: dict[str, Any]) -> None:
+    told = admin_message(replace(declared(open_to_all), **kept), raised())
+    assert SECRET not in told
+    assert "LookupError" in told
+    lie = BadAnswer(Failure(Reason.OUTPUT_INVALID, "no"), f"got {SECRET}")
+    assert admin_message(replace(declared(open_to_all), **kept), lie) == ""
+    assert admin_message(declared(open_to_all), lie) == f"got {SECRET}"
+
+
+def test_the_record_keeps_the_end_of_what_the_log_says_and_what_every_database_takes() -> None:
+    told = admin_message(declared(open_to_all), ValueError("x" * ADMIN_LIMIT + "\0\ud800 end"))
+    assert len(told) == ADMIN_LIMIT
+    assert told.endswith("x\ufffd? end")
+    assert admin_message(declared(open_to_all), ToolError("no")) == ""
 
 
 def test_an_exception_that_is_its_own_cause_comes_to_an_end() -> None:

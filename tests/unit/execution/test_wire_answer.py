@@ -72,6 +72,14 @@ def test_who_waits_gets_the_result_as_its_tool_answered_it_and_not_as_it_is_kept
 
 
 def test_arguments_are_told_as_far_as_they_are_kept() -> None:
-    assert wire.with_arguments(row(arguments=b'{"a":1}')).arguments_json == '{"a":1}'
-    assert wire.with_arguments(row(arguments=None)).arguments_json == ""
+    assert wire.in_full(row(arguments=b'{"a":1}'), for_operator=False).arguments_json == '{"a":1}'
+    assert wire.in_full(row(arguments=None), for_operator=False).arguments_json == ""
     assert wire.execution(row(arguments=b'{"a":1}')).arguments_json == ""
+
+
+def test_what_only_operators_are_told_is_told_to_nobody_else() -> None:
+    failure = Failure(Reason.TOOL_FAILED, "no", admin_message="ValueError: hush")
+    failed = row(state=State.FAILED, start_time=1.0, end_time=2.0, failure=failure)
+    assert wire.in_full(failed, for_operator=True).error.admin_message == "ValueError: hush"
+    told = [wire.in_full(failed, for_operator=False), wire.execution(failed), messages.finished(failed, None, True)]
+    assert "hush" not in f"{told}{wire.answer(failed, None, True)!r}"

@@ -65,6 +65,7 @@ FAILURES = st.builds(
     retry_delay=st.none() | TIME,
     metadata=st.dictionaries(TEXT, TEXT, max_size=3),
     violations=st.lists(st.builds(Violation, TEXT, TEXT), max_size=2).map(tuple),
+    admin_message=TEXT,
 )
 EXECUTIONS = st.builds(
     Execution,

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from tests.databases import database, database_url, postgres
 from toolwright_server.artifacts.model import Artifact, encoded
 from toolwright_server.catalog.model import Effect
-from toolwright_server.errors import Reason, ToolwrightError
+from toolwright_server.errors import Failure, Reason, ToolwrightError
 from toolwright_server.execution.deadline import DeadlineSource
 from toolwright_server.execution.model import Execution, State
 from toolwright_server.identity import Caller
@@ -157,6 +157,19 @@ async def test_descriptions_of_artifacts_go_with_the_payloads(kept: Kept) -> Non
     assert await kept.read(executions.c.execution_id, executions.c.artifacts) == [
         (old.execution_id, None),
         (young.execution_id, encoded((artifact,))),
+    ]
+
+
+async def test_what_only_operators_were_told_goes_with_the_payloads(kept: Kept) -> None:
+    failure = Failure(Reason.TOOL_FAILED, "no", admin_message="ValueError: hush")
+    facts: dict[str, Any] = {"state": State.FAILED, "arguments": None, "result": None, "salt": None, "failure": failure}
+    old, young = row(3, **facts), row(1, **facts)
+    old.digest = young.digest = b""
+    await kept.add(old, young)
+    assert await kept.retention.payloads(NOW - 2 * DAY, 10) == 1
+    assert await kept.read(executions.c.execution_id, executions.c.admin_message) == [
+        (old.execution_id, None),
+        (young.execution_id, "ValueError: hush"),
     ]
 
 

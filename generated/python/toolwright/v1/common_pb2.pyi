@@ -789,6 +789,7 @@ class ExecutionError(_message.Message):
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     VIOLATIONS_FIELD_NUMBER: _builtins.int
+    ADMIN_MESSAGE_FIELD_NUMBER: _builtins.int
     code: _builtins.int
     """A google.rpc.Code."""
     reason: _builtins.str
@@ -801,6 +802,13 @@ class ExecutionError(_message.Message):
     """One imperative sentence that a model can follow."""
     retryable: _builtins.bool
     """Whether the same call may succeed later."""
+    admin_message: _builtins.str
+    """For operators: where in the tool it happened and what the exception said,
+    the last 4,096 characters. Set by GetExecution alone, for callers whose
+    credential has the role `operator` or `admin`. Of a tool that has secrets, or keeps no arguments
+    or results, it has no exception text. Empty: there is no more to say, or it
+    was erased with arguments and result because of their age.
+    """
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
         """How long to wait before the next try. Absent: not known, or not retryable."""
@@ -829,10 +837,11 @@ class ExecutionError(_message.Message):
         retry_delay: _duration_pb2.Duration | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         violations: _abc.Iterable[Global___FieldViolation] | None = ...,
+        admin_message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "metadata", b"metadata", "reason", b"reason", "retry_delay", b"retry_delay", "retryable", b"retryable", "suggested_action", b"suggested_action", "user_message", b"user_message", "violations", b"violations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin_message", b"admin_message", "code", b"code", "message", b"message", "metadata", b"metadata", "reason", b"reason", "retry_delay", b"retry_delay", "retryable", b"retryable", "suggested_action", b"suggested_action", "user_message", b"user_message", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,16 @@ from toolwright_server.backends.forked.footprint import Footprint
 from toolwright_server.backends.forked.frames import Frames, Header, frame
 from toolwright_server.backends.forked.linux import become_subreaper, die_with_parent
 from toolwright_server.backends.forked.plan import WorkerLimits
-from toolwright_server.backends.invoke import Refused, answer, bind, failure_of, for_operators, target_of, vouches
+from toolwright_server.backends.invoke import (
+    Refused,
+    admin_message,
+    answer,
+    bind,
+    failure_of,
+    for_operators,
+    target_of,
+    vouches,
+)
 from toolwright_server.catalog.model import Tool
 from toolwright_server.errors import Failure, Reason
 from toolwright_server.identity import Caller
@@ -160,7 +170,8 @@ def _run(tool: Tool, payload: bytes, context: WorkerContext, result_limit: int) 
         return ["lost"], failure_to_json(failure_of(tool.name, error), "")
     except BaseException as error:  # noqa: BLE001 (whatever a tool raises is its answer)
         kind = "refused" if vouches(error) else "failed"
-        return [kind], failure_to_json(failure_of(tool.name, error), for_operators(tool, error))
+        failure = replace(failure_of(tool.name, error), admin_message=admin_message(tool, error))
+        return [kind], failure_to_json(failure, for_operators(tool, error))
 
 
 def failure_to_json(failure: Failure, detail: str) -> bytes:
@@ -175,6 +186,7 @@ def failure_to_json(failure: Failure, detail: str) -> bytes:
             "retry_delay": failure.retry_delay,
             "metadata": dict(failure.metadata),
             "violations": [(each.field, each.description) for each in failure.violations],
+            "admin_message": failure.admin_message,
             "detail": detail.encode("utf-8", "replace").decode(),
         }
     )

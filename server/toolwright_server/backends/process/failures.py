@@ -28,6 +28,7 @@ def reported(kind: str, payload: bytes, execution_id: str) -> NotSent | ToolFail
             retry_delay=said["retry_delay"],
             metadata={str(key): str(value) for key, value in said["metadata"].items()},
             violations=[Violation(str(where), str(what)) for where, what in said["violations"]],
+            admin_message=str(said["admin_message"]),
         )
         detail = str(said["detail"])
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):

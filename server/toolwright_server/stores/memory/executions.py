@@ -100,6 +100,8 @@ class MemoryExecutionStore:
             self._free.add(execution.execution_id)
         size = ROW_BYTES + len(execution.arguments or b"") + len(execution.result or b"")
         size += self._logs.size_bytes(execution.execution_id)
+        if execution.failure is not None:
+            size += sys.getsizeof(execution.failure.admin_message)
         if execution.artifacts:
             size += sum(map(_described, execution.artifacts))
         if execution.labels:

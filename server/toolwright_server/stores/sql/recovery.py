@@ -35,7 +35,7 @@ _WITHOUT_ARGUMENTS: Final = tuple(
     sa.literal(None, sa.LargeBinary).label("arguments") if column is _C.arguments else column for column in rows.COLUMNS
 )
 _NUMBERS: Final = {column.name: number for number, column in enumerate(rows.COLUMNS)}
-_DECIDED: Final = ("state", "end_time", "stopped", "body", "result", "salt", "cost_micros")
+_DECIDED: Final = ("state", "end_time", "stopped", "body", "result", "salt", "cost_micros", "admin_message")
 
 
 @dataclass(slots=True)

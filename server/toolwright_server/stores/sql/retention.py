@@ -27,6 +27,7 @@ _HAS_PAYLOAD: Final = sa.or_(
     _C.result.is_not(None),
     _C.salt.is_not(None),
     _C.artifacts.is_not(None),
+    _C.admin_message.is_not(None),
 )
 # What is held for an unknown outcome stays visible until somebody settles it.
 _NOT_HELD: Final = ~sa.exists().where(ledger_holds.c.execution_id == _C.execution_id)
@@ -37,6 +38,7 @@ _NO_PAYLOAD: Final[Mapping[str, Any]] = {
     "result": None,
     "salt": None,
     "artifacts": None,
+    "admin_message": None,
 }
 
 _Row = sa.Row[*tuple[Any, ...]]

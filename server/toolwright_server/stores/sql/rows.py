@@ -1,13 +1,14 @@
 """Executions as rows and back. The columns are what is filtered by; the rest is one JSON object, the body."""
 
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any, Final
 
 import orjson
 
 from toolwright_server.artifacts.model import decoded, encoded
 from toolwright_server.catalog.model import Effect
+from toolwright_server.errors import Failure
 from toolwright_server.execution.deadline import DeadlineSource
 from toolwright_server.execution.model import Execution, Fallback, LimitWarning, Source, State, Stopped
 from toolwright_server.identity import Caller
@@ -31,10 +32,12 @@ MUTABLE: Final = (
     "salt",
     "cost_micros",
     "artifacts",
+    "admin_message",
 )
 
 _COSTS: Final = 24
 _ARTIFACTS: Final = 26
+_ADMIN_MESSAGE: Final = 27
 _STATES = {state.value: state for state in State}
 _STOPPED = {stopped.value: stopped for stopped in Stopped}
 # By dictionary: Enum calls and `.name` cost ten times as much, twice a call.
@@ -73,6 +76,7 @@ def values(execution: Execution) -> Row:
         execution.hold_micros,
         execution.cost_micros,
         encoded(execution.artifacts) if execution.artifacts else None,
+        _admin_message(execution),
     )
 
 
@@ -101,7 +105,7 @@ def execution(row: Sequence[Any]) -> Execution:
         arguments=row[21],
         result=row[22],
         salt=row[23],
-        # Written down beside the database by a release that knew no costs or artifacts, a row ends before them.
+        # Written down beside the database by a release that did not know the last columns, a row ends before them.
         hold_micros=row[24] if len(row) > _COSTS else 0,
         cost_micros=row[25] if len(row) > _COSTS else 0,
         artifacts=decoded(row[26]) if len(row) > _ARTIFACTS and row[26] else (),
@@ -116,7 +120,7 @@ def execution(row: Sequence[Any]) -> Execution:
         start_time=body.get("start_time"),
         queue_seconds=body.get("queue_seconds"),
         tool_seconds=body.get("tool_seconds"),
-        failure=failures.read(body["failure"]) if "failure" in body else None,
+        failure=_failure(body["failure"], row) if "failure" in body else None,
         metered=body.get("metered", False),
         reported_micros=body.get("reported_micros", 0),
         warnings=tuple(LimitWarning(*kept) for kept in body.get("warnings", ())),
@@ -126,6 +130,19 @@ def execution(row: Sequence[Any]) -> Execution:
         fallback=_fallback(body["fallback"]) if "fallback" in body else None,
         audit_id=chain_id(row[1], row[13], row[14]),
     )
+
+
+def _failure(kept: dict[str, Any], row: Sequence[Any]) -> Failure:
+    failure = failures.read(kept)
+    told = row[_ADMIN_MESSAGE] if len(row) > _ADMIN_MESSAGE else None
+    return replace(failure, admin_message=told) if told else failure
+
+
+def _admin_message(execution: Execution) -> str | None:
+    """In a column of its own, as it can be erased before the rest of the failure."""
+    if execution.failure is None or not execution.failure.admin_message:
+        return None
+    return execution.failure.admin_message
 
 
 def _fallback(kept: dict[str, Any]) -> Fallback:

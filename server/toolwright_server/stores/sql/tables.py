@@ -13,7 +13,7 @@ from toolwright_server.execution.model import TERMINAL, State
 from toolwright_server.records.usage.model import COUNTS
 
 # The newest migration. A database that is there already needs no look into `migrations/`, nor alembic.
-REVISION: Final = "0007"
+REVISION: Final = "0008"
 
 metadata = sa.MetaData()
 
@@ -88,6 +88,8 @@ executions = sa.Table(
     _micros("cost_micros", server_default=sa.text("0")),
     # Descriptions as artifacts/model.py encodes them; null when there are none. Part of the payload: previews are.
     sa.Column("artifacts", sa.LargeBinary),
+    # What only operators are told of a failure; null when there is nothing. Part of the payload: it may quote from it.
+    sa.Column("admin_message", sa.Text),
     # get; an admin's list, whose order it is; retention, which goes by the time in the id.
     sa.PrimaryKeyConstraint("execution_id", name="executions_pk"),
     # An operator's list: `tenant = ? ORDER BY execution_id DESC`.
