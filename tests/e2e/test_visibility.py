@@ -3,24 +3,20 @@
 import contextlib
 import itertools
 import json
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.message import Message
 
 from tests.live import LiveServer, eventually, live_server
-from tests.refused import Refused, refused
-from toolwright.v1 import audit_pb2, audit_pb2_grpc, keys_pb2, keys_pb2_grpc, tool_catalog_pb2, tool_catalog_pb2_grpc
+from toolwright.v1 import audit_pb2, keys_pb2, tool_catalog_pb2
 from toolwright.v1 import tool_execution_pb2 as execution_pb2
-from toolwright.v1 import tool_execution_pb2_grpc as execution_pb2_grpc
 
-SECONDS = 20
+from .people import People, Somebody, by_id, execute
+
 ARTIFACTS = Path(__file__).with_name("artifact_tools.py")
-ROLES = {"agent": keys_pb2.ROLE_AGENT, "operator": keys_pb2.ROLE_OPERATOR, "admin": keys_pb2.ROLE_ADMIN}
 FILES = (execution_pb2, tool_catalog_pb2, keys_pb2, audit_pb2)
 # What each rpc does with the id of somebody else's execution, key or tenant; without a line here the first test fails.
 EVERY = {
@@ -45,62 +41,6 @@ EVERY = {
     "AuditService/ExportAuditRecords": "refuses another tenant",
     "AuditService/VerifyAuditRecords": "refuses another tenant",
 }
-
-
-class Somebody:
-    """A caller with a key of its own. `call` runs an rpc to its end, also one that streams."""
-
-    def __init__(self, channel: grpc.Channel, secret: str = "") -> None:
-        self._metadata = (("authorization", f"Bearer {secret}"),) if secret else ()
-        self.execution: Any = execution_pb2_grpc.ToolExecutionStub(channel)
-        self.catalog: Any = tool_catalog_pb2_grpc.ToolCatalogServiceStub(channel)
-        self.keys: Any = keys_pb2_grpc.KeyServiceStub(channel)
-        self.audit: Any = audit_pb2_grpc.AuditServiceStub(channel)
-
-    def call(self, rpc: Any, request: Message) -> Any:
-        """The answer, or the list of all messages of a stream."""
-        answer = rpc(request, timeout=SECONDS, metadata=self._metadata)
-        return list(answer) if hasattr(answer, "__next__") else answer
-
-    def refused(self, rpc: Any, request: Message) -> Refused:
-        return refused(lambda: self.call(rpc, request))
-
-    def execute(self, tool: str = "diagnostics.echo", **fields: Any) -> Any:
-        return self.call(self.execution.Execute, execute(tool, **fields)).execution
-
-    def make(self, role: str, user: str, tenant: str = "", **fields: Any) -> Any:
-        """A key for somebody else: its id and its text."""
-        wanted = keys_pb2.CreateApiKeyRequest(tenant_id=tenant, user_id=user, role=ROLES[role], **fields)
-        return self.call(self.keys.CreateApiKey, wanted)
-
-
-@dataclass(frozen=True)
-class People:
-    """Two tenants. Of acme are alice, bob and olga, who operates it; of globex eve and greta, who operates that."""
-
-    admin: Somebody
-    alice: Somebody
-    bob: Somebody
-    olga: Somebody
-    eve: Somebody
-    greta: Somebody
-    narrow: Somebody
-    nobody: Somebody
-    forger: Somebody
-    key_ids: Mapping[str, str]
-
-    def strangers(self) -> dict[str, Somebody]:
-        """To whom what alice has does not exist."""
-        return {"bob": self.bob, "eve": self.eve, "greta": self.greta}
-
-
-def execute(tool: str, **fields: Any) -> execution_pb2.ExecuteRequest:
-    request = execution_pb2.ExecuteRequest()
-    request.call.tool = tool
-    request.call.arguments_json = json.dumps(fields.pop("arguments", {}))
-    for name, value in fields.items():
-        setattr(request.call, name, value)
-    return request
 
 
 @pytest.fixture(scope="module")
@@ -155,28 +95,6 @@ def running(people: People) -> Generator[str]:
     )
     yield next(stream).event.snapshot.execution_id
     stream.cancel()
-
-
-def by_id(execution_id: str) -> dict[str, Callable[[Somebody], tuple[Any, Message]]]:
-    """Every rpc that takes the id of an execution."""
-    return {
-        "GetExecution": lambda who: (
-            who.execution.GetExecution,
-            execution_pb2.GetExecutionRequest(execution_id=execution_id),
-        ),
-        "WaitExecution": lambda who: (
-            who.execution.WaitExecution,
-            execution_pb2.WaitExecutionRequest(execution_id=execution_id),
-        ),
-        "CancelExecution": lambda who: (
-            who.execution.CancelExecution,
-            execution_pb2.CancelExecutionRequest(execution_id=execution_id),
-        ),
-        "ReconcileExecution": lambda who: (
-            who.execution.ReconcileExecution,
-            execution_pb2.ReconcileExecutionRequest(execution_id=execution_id),
-        ),
-    }
 
 
 def test_every_rpc_is_tried_here() -> None:
