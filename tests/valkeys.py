@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -31,6 +32,8 @@ if os.getppid() != int(sys.argv[1]):
     sys.exit(1)
 os.execv(sys.argv[2], sys.argv[2:])
 """
+# The kernel takes the end of a thread for the death of a parent: what one of a loop starts would die with the loop.
+STARTER = ThreadPoolExecutor(1, "valkeys")
 
 
 class NoServerError(Exception):
@@ -81,13 +84,15 @@ class Server:
         command = [str(self.binary), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder), *self.options]
         command += ["--port", str(self.port)]
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
+            starting = STARTER.submit(
+                subprocess.Popen,
                 [sys.executable, "-S", "-c", LAUNCHER, str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+            self.process = starting.result()
         end = time.monotonic() + START_SECONDS
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > end:

@@ -87,7 +87,10 @@ class Pair:
         """When one server could not ask the store, by its log; the last one may not have ended."""
         found: list[tuple[float, float]] = []
         for line in self.servers[number].lines():
-            at = datetime.fromisoformat(line["time"]).timestamp() if "limit store at" in line["message"] else 0.0
+            # Answers that calls share are kept in the same one, and say for themselves when it is gone.
+            if "limit store at" not in line["message"]:
+                continue
+            at = datetime.fromisoformat(line["time"]).timestamp()
             if "does not answer" in line["message"]:
                 found.append((at, float("inf")))
             elif "limits are shared" in line["message"] and found:
