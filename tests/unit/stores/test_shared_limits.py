@@ -270,3 +270,23 @@ async def test_a_store_that_was_restarted_is_not_taken_for_one_that_nobody_share
     await one.say()
     assert one.count == 1
     await link.close()
+
+
+async def test_nor_is_one_that_was_restarted_again_and_again(own_valkey: Server) -> None:
+    timings = Timings.of(PATIENT_MILLISECONDS / 1_000)
+    link = Link(Address.parse(own_valkey.url), timings, changed=lambda _up, _why: None)
+    await link.settled()
+    one, two = (Servers(lambda _key: link, name, 60.0) for name in ("one", "two"))
+    await two.say()
+    await one.say()
+    for _ in range(4):
+        await asyncio.to_thread(own_valkey.kill)
+        await asyncio.to_thread(own_valkey.start)
+        # Each time before the other one.
+        await one.say()
+        assert own_valkey.run("ZCARD", "tw:{servers}") == 1
+        assert one.count == 2
+    await one.say()
+    await one.say()
+    assert one.count == 1
+    await link.close()

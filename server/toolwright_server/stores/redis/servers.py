@@ -16,8 +16,9 @@ _HOLDS: Final = 3
 class Servers:
     """`count` is the most that was seen of late; it stays while the store is gone, when it is needed.
 
-    A store that was restarted knows of nobody until everybody has said that it is there: if it is gone again before, no
-    server may take itself for the only one.
+    A store that was restarted knows of nobody until everybody has said that it is there: if it is gone again before,
+    and however often that happens, no server may take itself for the only one. So fewer than before are believed only
+    when as many words as hold have been answered over one connection.
     """
 
     def __init__(
@@ -33,12 +34,15 @@ class Servers:
         self._interval_seconds = interval_seconds
         self._pause = pause
         self._task: asyncio.Task[None] | None = None
-        self._seen: deque[int] = deque((1,), maxlen=_HOLDS)
+        # Before the present connection, and over it.
+        self._before = 1
+        self._seen: deque[int] = deque(maxlen=_HOLDS)
+        self._connection: tuple[Link, int] | None = None
 
     @property
     def count(self) -> int:
         """At least 1."""
-        return max(self._seen)
+        return max(self._seen) if len(self._seen) == _HOLDS else max((self._before, *self._seen))
 
     def start(self) -> None:
         """Say it from now on."""
@@ -46,10 +50,18 @@ class Servers:
 
     async def say(self) -> None:
         """Say once that this server is there, and see how many are."""
-        waiting = self._link(SERVERS_KEY).ask(self._command(b"0"))
+        link = self._link(SERVERS_KEY)
+        waiting = link.ask(self._command(b"0"))
         answer = await waiting if waiting is not None else None
         if isinstance(answer, int):
-            self._seen.append(max(1, answer))
+            self._heard(answer, (link, link.connections))
+
+    def _heard(self, count: int, connection: tuple[Link, int]) -> None:
+        if connection != self._connection:
+            self._before = self.count
+            self._seen.clear()
+            self._connection = connection
+        self._seen.append(max(1, count))
 
     async def close(self) -> None:
         """Leave."""
