@@ -128,7 +128,8 @@ def _forbidden(tool: Tool, value: Any) -> BadAnswer:
     violations = tool.output_schema.violations(value)
     places = ", ".join(dict.fromkeys(each.field for each in violations if each.field))
     message = f"the answer of {tool.name} breaks its output schema{f' at {places}' if places else ''}"
-    detail = "; ".join(f"{each.field}: {each.description}" for each in violations)
+    # What may not be quoted need not be marked in this schema: the answer may hold what came in.
+    detail = "" if tool.has_secrets else "; ".join(f"{each.field}: {each.description}" for each in violations)
     return BadAnswer(Failure(Reason.OUTPUT_INVALID, clean(message, MESSAGE_LIMIT)), detail)
 
 
@@ -166,20 +167,32 @@ def for_operators(tool: Tool, error: BaseException) -> str:
         return error.detail
     if is_own_words(error):
         return ""
-    told = _places(error) if tool.has_secrets else "".join(traceback.format_exception(error))
+    told = _places(error) if tool.has_secrets else _in_full(error)
     return told[-_TRACEBACK_LIMIT:]
 
 
 def admin_message(tool: Tool, error: BaseException) -> str:
     """The end of the same, as the record keeps it: of a tool that keeps no payloads, nothing that may quote them.
 
-    At most ADMIN_LIMIT characters that any database takes.
+    Never raises.
     """
     if tool.keep_arguments and tool.keep_result:
         told = for_operators(tool, error)
     else:
         told = "" if isinstance(error, BadAnswer) or is_own_words(error) else _places(error)
+    return storable(told)
+
+
+def storable(told: str) -> str:
+    """The end of it, at most ADMIN_LIMIT characters, as any database takes it: PostgreSQL has no U+0000."""
     return clean(told.strip()[-ADMIN_LIMIT:].replace("\0", "\N{REPLACEMENT CHARACTER}"), ADMIN_LIMIT)
+
+
+def _in_full(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 (attributes of the tool's own exceptions are read, which may do anything)
+        return _places(error)
 
 
 def _places(error: BaseException) -> str:

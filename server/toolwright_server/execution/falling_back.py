@@ -134,5 +134,6 @@ def _given(flight: Flight, failure: Failure, answer: bytes, tool: str = "") -> b
     flight.forget_artifacts()
     execution = flight.execution
     execution.source = Source.FALLBACK
-    execution.fallback = Fallback(tool, naming(failure, execution.execution_id))
+    # What operators are told is kept of failures of the call alone.
+    execution.fallback = Fallback(tool, replace(naming(failure, execution.execution_id), admin_message=""))
     return answer

@@ -144,7 +144,8 @@ class _Again:
         return bool(self._why)
 
     def _announce(self, state: RetryCallState) -> None:
-        retried = Retried(state.attempt_number, _failure(state), state.upcoming_sleep)
+        # What operators are told is kept of the last attempt alone.
+        retried = Retried(state.attempt_number, replace(_failure(state), admin_message=""), state.upcoming_sleep)
         error = _error(state)
         # A refusal by the circuit says nothing of what was sent before.
         nothing_sent = isinstance(error, NotSent) and not isinstance(error, CircuitRefused)

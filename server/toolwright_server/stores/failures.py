@@ -7,7 +7,7 @@ from toolwright_server.errors import Failure, Reason, Violation
 
 
 def plain(failure: Failure) -> dict[str, Any]:
-    """What JSON can hold of a failure, which is all of it."""
+    """What JSON can hold of a failure, but for what only operators are told: that is kept apart."""
     kept: dict[str, Any] = {
         "reason": failure.reason.name,
         "message": failure.message,

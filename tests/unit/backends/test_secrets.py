@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import pydantic
 import pytest
 
+from toolwright_server.backends.forked.worker import failure_to_json
 from toolwright_server.backends.invoke import (
     ADMIN_LIMIT,
     BadAnswer,
@@ -16,6 +17,7 @@ from toolwright_server.backends.invoke import (
     bind,
     for_operators,
 )
+from toolwright_server.backends.process.failures import reported
 from toolwright_server.catalog.context import ToolError
 from toolwright_server.catalog.functions import declared_tool, tool
 from toolwright_server.catalog.model import Tool
@@ -82,6 +84,28 @@ def test_the_record_keeps_the_end_of_what_the_log_says_and_what_every_database_t
     assert len(told) == ADMIN_LIMIT
     assert told.endswith("x\ufffd? end")
     assert admin_message(declared(open_to_all), ToolError("no")) == ""
+
+
+def test_an_answer_that_its_schema_forbids_is_not_quoted_where_only_the_input_has_secrets() -> None:
+    with pytest.raises(BadAnswer) as caught:
+        answer(declared(guarded), f"token {SECRET}", 1_000)
+    assert SECRET not in f"{caught.value.failure}{caught.value.detail}{admin_message(declared(guarded), caught.value)}"
+
+
+def test_what_a_worker_says_to_operators_is_bounded_here_too() -> None:
+    failure = Failure(Reason.TOOL_FAILED, "no", admin_message="x" * ADMIN_LIMIT + "\0end")
+    told = reported("failed", failure_to_json(failure, ""), "execution-1").failure.admin_message
+    assert (len(told), told[-5:]) == (ADMIN_LIMIT, "x\ufffdend")
+
+
+class Peculiar(Exception):
+    def __getattr__(self, name: str) -> Any:
+        raise KeyError(name)
+
+
+def test_an_exception_whose_attributes_cannot_be_read_is_told_by_its_place() -> None:
+    assert for_operators(declared(open_to_all), Peculiar()) == "Peculiar\n"
+    assert admin_message(declared(open_to_all), Peculiar()) == "Peculiar"
 
 
 def test_an_exception_that_is_its_own_cause_comes_to_an_end() -> None:

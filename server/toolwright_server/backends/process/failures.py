@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from toolwright_server.backends.forked.frames import Garbage
-from toolwright_server.backends.invoke import tools_logger
+from toolwright_server.backends.invoke import storable, tools_logger
 from toolwright_server.errors import Failure, Reason, Violation
 from toolwright_server.execution.backend import Lost, NotSent, ToolFailed
 
@@ -28,7 +28,7 @@ def reported(kind: str, payload: bytes, execution_id: str) -> NotSent | ToolFail
             retry_delay=said["retry_delay"],
             metadata={str(key): str(value) for key, value in said["metadata"].items()},
             violations=[Violation(str(where), str(what)) for where, what in said["violations"]],
-            admin_message=str(said["admin_message"]),
+            admin_message=storable(str(said["admin_message"])),
         )
         detail = str(said["detail"])
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
