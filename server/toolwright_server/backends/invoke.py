@@ -8,6 +8,7 @@ import logging
 import math
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -181,6 +182,11 @@ def admin_message(tool: Tool, error: BaseException) -> str:
     else:
         told = "" if isinstance(error, BadAnswer) or is_own_words(error) else _places(error)
     return storable(told)
+
+
+def failure_in_full(tool: Tool, error: BaseException) -> Failure:
+    """The failure of `failure_of`, with what operators are told."""
+    return replace(failure_of(tool.name, error), admin_message=admin_message(tool, error))
 
 
 def storable(told: str) -> str:

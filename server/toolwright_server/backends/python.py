@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from toolwright_server.artifacts.writing import DEFAULT_TYPE, ArtifactFile
@@ -10,10 +9,9 @@ from toolwright_server.backends.async_artifact import AsyncArtifact
 from toolwright_server.backends.invoke import (
     BadAnswer,
     Refused,
-    admin_message,
     answer,
     bind,
-    failure_of,
+    failure_in_full,
     for_operators,
     is_own_words,
     target_of,
@@ -70,7 +68,7 @@ def ended(work: Work, error: BaseException) -> NotSent | ToolFailed | Lost:
     """What the exception of a tool means, after logging what only operators may read."""
     if isinstance(error, OutputLimit):
         return ToolFailed(Failure(Reason.OUTPUT_LIMIT, str(error)))
-    failure = replace(failure_of(work.tool.name, error), admin_message=admin_message(work.tool, error))
+    failure = failure_in_full(work.tool, error)
     report(work, error, failure)
     if vouches(error):
         return NotSent(failure)

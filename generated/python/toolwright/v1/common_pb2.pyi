@@ -805,9 +805,9 @@ class ExecutionError(_message.Message):
     admin_message: _builtins.str
     """For operators: where in the tool it happened and what the exception said,
     the last 4,096 characters. Set by GetExecution alone, for callers whose
-    credential has the role `operator` or `admin`. Of a tool that has secrets, or keeps no arguments
-    or results, it has no exception text. Empty: there is no more to say, or it
-    was erased with arguments and result because of their age.
+    credential has the role `operator` or `admin`. Of a tool that has secrets, or
+    keeps no arguments or results, it has no exception text. Empty: there is no
+    more to say, or it was erased with arguments and result because of their age.
     """
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:

@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,9 @@ from toolwright_server.backends.forked.linux import become_subreaper, die_with_p
 from toolwright_server.backends.forked.plan import WorkerLimits
 from toolwright_server.backends.invoke import (
     Refused,
-    admin_message,
     answer,
     bind,
+    failure_in_full,
     failure_of,
     for_operators,
     target_of,
@@ -170,8 +169,7 @@ def _run(tool: Tool, payload: bytes, context: WorkerContext, result_limit: int) 
         return ["lost"], failure_to_json(failure_of(tool.name, error), "")
     except BaseException as error:  # noqa: BLE001 (whatever a tool raises is its answer)
         kind = "refused" if vouches(error) else "failed"
-        failure = replace(failure_of(tool.name, error), admin_message=admin_message(tool, error))
-        return [kind], failure_to_json(failure, for_operators(tool, error))
+        return [kind], failure_to_json(failure_in_full(tool, error), for_operators(tool, error))
 
 
 def failure_to_json(failure: Failure, detail: str) -> bytes:
